@@ -1,0 +1,3 @@
+//! The oncelog publisher.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! oncelog stores each `(topic, event_id)` exactly once, for ever.

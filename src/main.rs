@@ -1,0 +1,3 @@
+//! The oncelog binary.
+
+fn main() {}
