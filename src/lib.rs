@@ -1,1 +1,2 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
+pub mod domain;

@@ -1,0 +1,21 @@
+//! The nouns of the service and what is true of them. Used by every other module; knows of no
+//! JSON library, no database and no HTTP.
+
+mod batch;
+mod cursor;
+mod event;
+mod json;
+mod outcome;
+mod payload;
+mod query;
+mod text;
+mod timestamp;
+
+pub use batch::{BATCH_EVENTS_MAX, EventBatch, EventBatchError};
+pub use cursor::{Cursor, CursorError};
+pub use event::{Event, StoredEvent};
+pub use outcome::{Outcome, Receipt};
+pub use payload::{PAYLOAD_DEPTH_MAX, Payload, PayloadError};
+pub use query::{EventPage, EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
+pub use text::{EventId, Source, TEXT_CHARS_MAX, TextError, Topic};
+pub use timestamp::{Timestamp, TimestampError};
