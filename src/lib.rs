@@ -1,2 +1,3 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
 pub mod domain;
+pub mod store;

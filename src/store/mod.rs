@@ -1,0 +1,193 @@
+//! The seam between the service and its database, and its manual. Used by the actors (writing)
+//! and by HTTP (reading); knows the domain and nothing of HTTP or actors.
+//!
+//! # Writing
+//! A writer is one connection with one transaction at a time, in two steps, so that whoever drives
+//! it knows at each moment what a crash would leave behind:
+//!
+//! ```text
+//! stage(group) ──► Staged { txn, receipts } ──► commit() ──► durable: answer the receipts
+//!    │ Err: nothing of it is stored                │ Err(Unavailable), or dropped on the way:
+//!    ▼                                             ▼ unknown
+//!  by its kind: again, or split            a new writer: settle(txn, group)
+//!                                            ├─ Some(receipts): it had committed, answer these
+//!                                            └─ None: nothing of it is stored, stage it again
+//! ```
+//!
+//! `stage` and `commit` may be dropped at any point. The writer is then used up, and the database
+//! decides alone: it rolls back what it was not told to commit. A later `settle` with the number
+//! from [`Staged`] learns what it decided; where `stage` never returned there is nothing to settle.
+//!
+//! A group is several requests in one transaction. Each request is stored whole or not at all, and
+//! so is the group. Receipts come back per request, per event, in the order of the group. An event
+//! whose key occurs earlier in the same group is a duplicate or a conflict of that one.
+//!
+//! Counters change in the same transaction as the rows they count: in every committed state
+//! `received = unique + duplicates`, and `unique` is the number of rows.
+//!
+//! # Reading
+//! Readers share a small pool and see what is committed. An ascending walk stays below every
+//! transaction that may still commit (see [`crate::domain::Order`]).
+//!
+//! # Errors
+//! [`StoreError`] has one variant for each thing that a caller can do about it.
+
+mod error;
+mod plan;
+mod postgres;
+mod sqlite;
+
+pub use error::StoreError;
+
+use crate::domain::{
+    EventBatch, EventId, EventPage, EventQuery, Receipt, StoredEvent, Timestamp, Topic,
+};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+/// What every call of the seam returns: boxed once a transaction or once a page.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The receipts of a group: one list a request, one receipt an event, in the order sent.
+pub type GroupReceipts = Vec<Vec<Receipt>>;
+
+/// The number by which a transaction can be asked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxnId(i64);
+
+/// A transaction that holds its group and waits for its commit.
+#[derive(Debug)]
+pub struct Staged {
+    /// What to ask after if the commit is not answered.
+    pub txn: TxnId,
+    /// What to answer once it has committed.
+    pub receipts: GroupReceipts,
+}
+
+/// One connection that writes. See the module's manual.
+pub trait EventWriter: Send {
+    /// Opens a transaction and puts a group into it, with its counters.
+    fn stage<'a>(&'a mut self, group: &'a [Arc<EventBatch>]) -> StoreFuture<'a, Staged>;
+
+    /// Makes the staged group durable.
+    fn commit(&mut self) -> StoreFuture<'_, ()>;
+
+    /// Says what became of an earlier writer's transaction: the receipts where it committed, or
+    /// `None` where nothing of it is stored and nothing ever will be.
+    fn settle<'a>(
+        &'a mut self,
+        txn: TxnId,
+        group: &'a [Arc<EventBatch>],
+    ) -> StoreFuture<'a, Option<GroupReceipts>>;
+}
+
+/// Where writers come from.
+pub trait WriterSource: Send + Sync {
+    /// Connects the writer of a shard, on a migrated database. What an earlier writer of the same
+    /// shard left open is ended, so that it holds no lock and commits nothing late.
+    fn connect(&self, shard: usize) -> StoreFuture<'_, Box<dyn EventWriter>>;
+}
+
+/// What is read. Every call uses a connection of the pool for its own time only.
+pub trait EventReader: Send + Sync {
+    /// A page of events.
+    fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage>;
+
+    /// One event by its key.
+    fn find<'a>(
+        &'a self,
+        topic: &'a Topic,
+        event_id: &'a EventId,
+    ) -> StoreFuture<'a, Option<StoredEvent>>;
+
+    /// Topics by name, after the given one, at most `limit` of them.
+    fn topics<'a>(
+        &'a self,
+        after: Option<&'a Topic>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<TopicSummary>>;
+
+    /// The counters over all writers of all replicas, as of one moment.
+    fn totals(&self) -> StoreFuture<'_, Totals>;
+
+    /// Adds events that validation has refused to their counter.
+    fn add_rejected(&self, events: u64) -> StoreFuture<'_, ()>;
+
+    /// Whether the database answers.
+    fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Ends the pool's connections.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// The counters of `/stats`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Events answered: the sum of the next two.
+    pub received: u64,
+    /// Rows in `processed_events`.
+    pub unique_processed: u64,
+    /// Events whose key was stored already, conflicts among them.
+    pub duplicate_dropped: u64,
+    /// Duplicates that said something else than what is stored.
+    pub conflicts: u64,
+    /// Events that validation refused.
+    pub rejected: u64,
+    /// Topics with at least one stored event.
+    pub topics: u64,
+    /// When a counter last changed; `None` before the first time.
+    pub last_updated: Option<Timestamp>,
+}
+
+/// A topic and its counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// Its name.
+    pub topic: Topic,
+    /// Events stored.
+    pub unique: u64,
+    /// Repeats dropped, conflicts among them.
+    pub duplicates: u64,
+    /// When its first event was stored.
+    pub first_stored_at: Timestamp,
+    /// When its latest event was stored.
+    pub last_stored_at: Timestamp,
+}
+
+/// The numbers a store is opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// Connections for reading.
+    pub read_connections_max: u32,
+    /// The longest a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// The longest one statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// An open store: cheap to clone, connected when first used.
+#[derive(Clone)]
+pub struct Store {
+    /// For the persist actors.
+    pub writers: Arc<dyn WriterSource>,
+    /// For everybody who reads.
+    pub reader: Arc<dyn EventReader>,
+    /// Which engine it is, for logs: `postgres` or `sqlite`.
+    pub engine: &'static str,
+}
+
+/// Opens the store that a URL names: `postgres://…` or `sqlite://…`.
+///
+/// Nothing is connected yet. The first use connects and migrates, and does so again until it has
+/// succeeded, so a database that is not there yet is no error here.
+///
+/// # Errors
+/// [`StoreError::Misconfigured`] where the URL is none of the two or cannot be read.
+pub fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("postgres" | "postgresql") => postgres::open(url, options),
+        Some("sqlite") => sqlite::open(url, options),
+        _ => Err(StoreError::misconfigured(
+            "must start with postgres:// or sqlite://",
+        )),
+    }
+}
