@@ -60,3 +60,23 @@ pub struct EventPage {
     /// whose end is never final.
     pub next: Option<Cursor>,
 }
+
+impl EventPage {
+    /// The page that answers a query, from what was found for it: up to one event more than the
+    /// query's limit, which tells that there is another page and is left for that.
+    pub fn new(query: &EventQuery, mut found: Vec<StoredEvent>) -> Self {
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let is_last = found.len() <= limit;
+        found.truncate(limit);
+        let last = found.last().map(|stored| stored.cursor);
+        let next = match query.order {
+            Order::Descending if is_last => None,
+            Order::Descending => last,
+            Order::Ascending => last.or(query.after).or(Some(Cursor::START)),
+        };
+        Self {
+            events: found,
+            next,
+        }
+    }
+}

@@ -89,12 +89,13 @@ impl<'a> GroupPlan<'a> {
         )
     }
 
-    pub(super) fn deltas(&self, receipts: &[Receipt]) -> Deltas<'a> {
+    /// What these outcomes, one for each place, add to the counters.
+    pub(super) fn deltas(&self, outcomes: impl IntoIterator<Item = Outcome>) -> Deltas<'a> {
         let mut deltas = Deltas::default();
-        for (event, receipt) in self.events.iter().zip(receipts) {
+        for (event, outcome) in self.events.iter().zip(outcomes) {
             let topic = deltas.topics.entry(event.topic().as_str()).or_default();
             deltas.received += 1;
-            match receipt.outcome {
+            match outcome {
                 Outcome::Stored => {
                     deltas.unique += 1;
                     topic.unique += 1;
@@ -102,7 +103,7 @@ impl<'a> GroupPlan<'a> {
                 Outcome::Duplicate | Outcome::Conflict => {
                     deltas.duplicates += 1;
                     topic.duplicates += 1;
-                    deltas.conflicts += i64::from(receipt.outcome == Outcome::Conflict);
+                    deltas.conflicts += i64::from(outcome == Outcome::Conflict);
                 }
             }
         }

@@ -1,0 +1,141 @@
+//! Postgres behind the seam. Private to the store; the only module that knows its settings.
+
+mod error;
+mod reader;
+mod writer;
+
+use super::{EventWriter, Store, StoreError, StoreFuture, StoreOptions, WriterSource};
+use error::translate;
+use reader::PostgresReader;
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::OnceCell, time::timeout};
+use writer::PostgresWriter;
+
+/// A database that a newer version has migrated further still serves this one: migrations only add.
+static MIGRATIONS: Migrator = Migrator {
+    ignore_missing: true,
+    ..sqlx::migrate!("migrations/postgres")
+};
+
+/// Migrations wait for each other's lock and may build an index.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What readers and writers of one database share.
+struct Database {
+    connect: PgConnectOptions,
+    options: StoreOptions,
+    /// In the name of every connection of this process, so that a successor can find and end
+    /// what a predecessor left behind.
+    instance: u32,
+    migrated: OnceCell<()>,
+}
+
+pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    let connect: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+        StoreError::misconfigured(format!("cannot be read: {error}"))
+    })?;
+    let statement_timeout = format!("{}ms", options.statement_timeout.as_millis());
+    let connect = connect.disable_statement_logging().options([
+        ("statement_timeout", statement_timeout.as_str()),
+        // Writers rely on seeing, after a key was taken, the row that took it.
+        ("default_transaction_isolation", "read committed"),
+        // A connection that hangs in a transaction would hold its keys and its readers for ever.
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("tcp_user_timeout", "10s"),
+        ("client_connection_check_interval", "1s"),
+        ("jit", "off"),
+    ]);
+    let database = Arc::new(Database {
+        instance: rand::random(),
+        connect,
+        options,
+        migrated: OnceCell::new(),
+    });
+    let pool = PgPoolOptions::new()
+        .max_connections(options.read_connections_max)
+        .acquire_timeout(options.connect_timeout)
+        .test_before_acquire(true)
+        .connect_lazy_with(database.named("reader"));
+    Ok(Store {
+        writers: Arc::new(PostgresWriters(Arc::clone(&database))),
+        reader: Arc::new(PostgresReader::new(database, pool)),
+        engine: "postgres",
+    })
+}
+
+impl Database {
+    fn named(&self, role: &str) -> PgConnectOptions {
+        let name = format!("oncelog-{:08x}-{role}", self.instance);
+        self.connect.clone().application_name(&name)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.migrated
+            .get_or_try_init(|| async {
+                let mut connection = self.connect_with(&self.named("migration")).await?;
+                sqlx::raw_sql("set statement_timeout = 0")
+                    .execute(&mut connection)
+                    .await
+                    .map_err(translate)?;
+                timeout(
+                    MIGRATION_TIMEOUT,
+                    MIGRATIONS.run_direct(None, &mut connection, false),
+                )
+                .await
+                .map_err(|_| StoreError::TimedOut("migrations"))?
+                .map_err(error::translate_migration)?;
+                // Its work is done; how it parts does not matter.
+                let _ = connection.close().await;
+                Ok(())
+            })
+            .await
+            .copied()
+    }
+
+    async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+        timeout(self.options.connect_timeout, options.connect())
+            .await
+            .map_err(|_| StoreError::TimedOut("connect"))?
+            .map_err(translate)
+    }
+}
+
+struct PostgresWriters(Arc<Database>);
+
+impl WriterSource for PostgresWriters {
+    fn connect(&self, shard: usize) -> StoreFuture<'_, Box<dyn EventWriter>> {
+        Box::pin(async move {
+            self.0.migrate().await?;
+            let role = format!("persist-{shard}");
+            let options = self.0.named(&role).options([
+                // The statements are few and their plans must not depend on what the planner
+                // believes of a table that grows from nothing to millions of rows.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+            ]);
+            let connection = self.0.connect_with(&options).await?;
+            let writer = PostgresWriter::begin_session(connection, self.0.options).await?;
+            Ok(Box::new(writer) as Box<dyn EventWriter>)
+        })
+    }
+}
+
+/// Runs a call of a reader or writer within the time that a statement may take, and a little more,
+/// for a server that does not even answer that it gave up.
+async fn within<T>(
+    options: StoreOptions,
+    what: &'static str,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    timeout(options.statement_timeout + Duration::from_millis(500), call)
+        .await
+        .map_err(|_| StoreError::TimedOut(what))?
+        .map_err(translate)
+}

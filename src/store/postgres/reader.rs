@@ -1,0 +1,267 @@
+//! Reading from Postgres through a small pool. Used by HTTP through the seam.
+
+use super::{Database, within};
+use crate::{
+    domain::{
+        Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
+        Timestamp, Topic,
+    },
+    store::{EventReader, StoreError, StoreFuture, TopicSummary, Totals},
+};
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Postgres, Row, postgres::PgRow, query::Query};
+use std::{error::Error, pin::Pin, sync::Arc};
+
+pub(super) struct PostgresReader {
+    database: Arc<Database>,
+    pool: PgPool,
+}
+
+impl PostgresReader {
+    pub(super) fn new(database: Arc<Database>, pool: PgPool) -> Self {
+        Self { database, pool }
+    }
+
+    async fn within<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        self.database.migrate().await?;
+        within(self.database.options, what, call).await
+    }
+}
+
+// One statement for each index and direction: a planner that has to guess whether a parameter is
+// null cannot choose an index by it. `txn` is bounded beside the row comparison because the
+// indexes hold no `seq`.
+
+const NEWEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
+        processed_at, txn, seq \
+    from processed_events \
+    where txn <= $1 and (txn, seq) < ($1, $2) \
+      and ($3::text is null or source = $3) \
+      and ($4::timestamptz is null or timestamp >= $4) \
+      and ($5::timestamptz is null or timestamp < $5) \
+    order by txn desc, seq desc limit $6";
+
+const NEWEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
+        payload::text as payload, processed_at, txn, seq \
+    from processed_events \
+    where topic = $7 and txn <= $1 and (txn, seq) < ($1, $2) \
+      and ($3::text is null or source = $3) \
+      and ($4::timestamptz is null or timestamp >= $4) \
+      and ($5::timestamptz is null or timestamp < $5) \
+    order by txn desc, seq desc limit $6";
+
+const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
+        processed_at, txn, seq \
+    from processed_events \
+    where txn >= $1 and (txn, seq) > ($1, $2) \
+      and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+      and ($3::text is null or source = $3) \
+      and ($4::timestamptz is null or timestamp >= $4) \
+      and ($5::timestamptz is null or timestamp < $5) \
+    order by txn, seq limit $6";
+
+const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
+        payload::text as payload, processed_at, txn, seq \
+    from processed_events \
+    where topic = $7 and txn >= $1 and (txn, seq) > ($1, $2) \
+      and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+      and ($3::text is null or source = $3) \
+      and ($4::timestamptz is null or timestamp >= $4) \
+      and ($5::timestamptz is null or timestamp < $5) \
+    order by txn, seq limit $6";
+
+impl EventReader for PostgresReader {
+    fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
+        Box::pin(async move {
+            let statement = match (query.order, &query.topic) {
+                (Order::Descending, None) => NEWEST_FIRST,
+                (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
+                (Order::Ascending, None) => OLDEST_FIRST,
+                (Order::Ascending, Some(_)) => OLDEST_FIRST_OF_TOPIC,
+            };
+            let start = match query.order {
+                Order::Descending => Cursor {
+                    txn: i64::MAX,
+                    seq: i64::MAX,
+                },
+                Order::Ascending => Cursor::START,
+            };
+            let from = query.after.unwrap_or(start);
+            let mut statement: Query<'_, Postgres, _> = sqlx::query(statement)
+                .bind(from.txn)
+                .bind(from.seq)
+                .bind(query.source.as_ref().map(Source::as_str))
+                .bind(query.since.map(Timestamp::to_chrono))
+                .bind(query.until.map(Timestamp::to_chrono))
+                // One more than asked for tells whether there is another page.
+                .bind(i64::from(query.limit) + 1);
+            if let Some(topic) = &query.topic {
+                statement = statement.bind(topic.as_str());
+            }
+            let page = statement.try_map(stored_event).fetch_all(&self.pool);
+            let events = self.within("page", page).await?;
+            Ok(EventPage::new(query, events))
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        topic: &'a Topic,
+        event_id: &'a EventId,
+    ) -> StoreFuture<'a, Option<StoredEvent>> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "select topic, event_id, timestamp, source, payload::text as payload, \
+                        processed_at, txn, seq \
+                 from processed_events where topic = $1 and event_id = $2",
+            )
+            .bind(topic.as_str())
+            .bind(event_id.as_str())
+            .try_map(stored_event)
+            .fetch_optional(&self.pool);
+            self.within("find", row).await
+        })
+    }
+
+    fn topics<'a>(
+        &'a self,
+        after: Option<&'a Topic>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<TopicSummary>> {
+        Box::pin(async move {
+            let rows = sqlx::query(
+                "select t.topic, t.first_stored_at, s.unique_count, s.duplicate_count, \
+                        coalesce(s.last_stored_at, t.first_stored_at) as last_stored_at \
+                 from (select topic, first_stored_at from topics \
+                       where topic > $1 order by topic limit $2) t \
+                 cross join lateral ( \
+                     select coalesce(sum(unique_count), 0)::bigint as unique_count, \
+                            coalesce(sum(duplicate_count), 0)::bigint as duplicate_count, \
+                            max(last_stored_at) as last_stored_at \
+                     from topic_stats where topic_stats.topic = t.topic \
+                 ) s \
+                 order by t.topic",
+            )
+            .bind(after.map_or("", Topic::as_str))
+            .bind(i64::from(limit))
+            .try_map(topic_summary)
+            .fetch_all(&self.pool);
+            self.within("topics", rows).await
+        })
+    }
+
+    fn totals(&self) -> StoreFuture<'_, Totals> {
+        Box::pin(async move {
+            let totals = sqlx::query(
+                "select coalesce(sum(received_count), 0)::bigint as received, \
+                        coalesce(sum(unique_processed_count), 0)::bigint as unique_processed, \
+                        coalesce(sum(duplicate_dropped_count), 0)::bigint as duplicate_dropped, \
+                        coalesce(sum(conflict_count), 0)::bigint as conflicts, \
+                        coalesce(sum(rejected_count), 0)::bigint as rejected, \
+                        coalesce(sum(topics_count), 0)::bigint as topics, \
+                        max(updated_at) as last_updated \
+                 from system_stats",
+            )
+            .try_map(totals)
+            .fetch_one(&self.pool);
+            self.within("totals", totals).await
+        })
+    }
+
+    fn add_rejected(&self, events: u64) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let statement = sqlx::query(
+                "insert into system_stats as s (slot, rejected_count) values (0, $1) \
+                 on conflict (slot) do update set \
+                     rejected_count = s.rejected_count + excluded.rejected_count, \
+                     updated_at = now()",
+            )
+            .bind(i64::try_from(events).unwrap_or(i64::MAX))
+            .execute(&self.pool);
+            self.within("add rejected", statement).await.map(drop)
+        })
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let one = sqlx::query("select 1").execute(&self.pool);
+            self.within("ping", one).await.map(drop)
+        })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.pool.close())
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    Ok(StoredEvent {
+        event: Event::new(
+            Topic::parse(text("topic")?).map_err(decode)?,
+            EventId::parse(text("event_id")?).map_err(decode)?,
+            timestamp(row.try_get("timestamp")?)?,
+            Source::parse(text("source")?).map_err(decode)?,
+            Payload::parse(text("payload")?).map_err(decode)?,
+        ),
+        processed_at: timestamp(row.try_get("processed_at")?)?,
+        cursor: Cursor {
+            txn: row.try_get("txn")?,
+            seq: row.try_get::<i32, _>("seq")?.into(),
+        },
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn topic_summary(row: PgRow) -> Result<TopicSummary, sqlx::Error> {
+    Ok(TopicSummary {
+        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
+        unique: count(&row, "unique_count")?,
+        duplicates: count(&row, "duplicate_count")?,
+        first_stored_at: timestamp(row.try_get("first_stored_at")?)?,
+        last_stored_at: timestamp(row.try_get("last_stored_at")?)?,
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
+    Ok(Totals {
+        received: count(&row, "received")?,
+        unique_processed: count(&row, "unique_processed")?,
+        duplicate_dropped: count(&row, "duplicate_dropped")?,
+        conflicts: count(&row, "conflicts")?,
+        rejected: count(&row, "rejected")?,
+        topics: count(&row, "topics")?,
+        last_updated: row
+            .try_get::<Option<DateTime<Utc>>, _>("last_updated")?
+            .map(timestamp)
+            .transpose()?,
+    })
+}
+
+fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
+}
+
+pub(super) fn timestamp(time: DateTime<Utc>) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_unix_us(time.timestamp_micros())
+        .ok_or_else(|| decode("a time outside the years 0000 to 9999"))
+}
+
+pub(super) fn decode(error: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
