@@ -1,3 +1,4 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
+pub mod actors;
 pub mod domain;
 pub mod store;

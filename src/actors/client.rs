@@ -1,0 +1,90 @@
+//! What HTTP and the bridge hold of the actors: append a request, wait for its receipts.
+
+use super::{
+    admission::{Admission, Permit},
+    ingest::IngestActor,
+    messages::{Append, Job},
+    status::ActorStatus,
+};
+use crate::domain::{EventBatch, Receipt};
+use actix::Addr;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// Before a request is sent again that died with an actor.
+const RESEND_PAUSE: Duration = Duration::from_millis(2);
+
+/// Why a request has no receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The database did not commit it in time. It may still do so: sent again, the same request
+    /// finds out.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// The database will never take it, though validation let it pass: a bug of ours.
+    #[error("the database refused the data")]
+    Refused,
+}
+
+/// A way to the IngestActor.
+#[derive(Clone)]
+pub struct IngestClient {
+    ingest: Addr<IngestActor>,
+    status: ActorStatus,
+    admission: Admission,
+    timeout: Duration,
+}
+
+impl IngestClient {
+    /// A client whose requests wait at most that long for their receipts.
+    pub fn new(
+        ingest: Addr<IngestActor>,
+        status: ActorStatus,
+        admission: Admission,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            ingest,
+            status,
+            admission,
+            timeout,
+        }
+    }
+
+    /// The door that requests have to pass first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Stores a request; returns after the commit, one receipt an event.
+    ///
+    /// # Errors
+    /// [`AppendError`]; after [`AppendError::TimedOut`] the request may have been stored.
+    pub async fn append(
+        &self,
+        batch: EventBatch,
+        permit: Permit,
+    ) -> Result<Vec<Receipt>, AppendError> {
+        let deadline = Instant::now() + self.timeout;
+        let batch = Arc::new(batch);
+        let permit = Arc::new(permit);
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.ingest.do_send(Append(Job::new(
+                Arc::clone(&batch),
+                Arc::clone(&permit),
+                reply,
+                &self.status,
+            )));
+            match timeout_at(deadline, answer).await {
+                Ok(Ok(reply)) => return reply,
+                // An actor died with it in hand, before it was anywhere in the store.
+                Ok(Err(_)) if Instant::now() < deadline => sleep(RESEND_PAUSE).await,
+                Ok(Err(_)) | Err(_) => return Err(AppendError::TimedOut),
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The actors: ingest, persist and stats, and what keeps them alive. Between HTTP or the broker,
+//! which hand requests to [`IngestClient`], and the store. Knows neither HTTP nor SQL.
+//!
+//! ```text
+//!              permits                 mailbox                  queue (group: events, bytes)
+//! IngestClient ───────► IngestActor ───────────► PersistActor n ──────────────► one transaction
+//!      ▲  waits for its oneshot, at most               │                             │
+//!      └── publish_timeout ◄───────────────────────────┴────── receipts ◄── commit ──┘
+//! ```
+//!
+//! The permits bound every arrow behind them: whoever holds none is not let in.
+
+mod admission;
+mod client;
+mod ingest;
+mod messages;
+mod persist;
+mod stats;
+mod status;
+mod supervisor;
+
+pub use admission::{Admission, BytesPermit, Overloaded, Permit};
+pub use client::{AppendError, IngestClient};
+pub use ingest::IngestActor;
+pub use messages::{Crash, CrashMode, CrashPoint, Rejected};
+pub use persist::{GroupLimits, PersistActor, PersistSettings};
+pub use stats::{LocalCounts, SharedCounts, StatsActor, StatsClient, StatsError};
+pub use status::{ActorKind, ActorState, ActorStatus, ActorView, NotCrashed, Roster};
+pub use supervisor::{RestartPolicy, start_supervised};

@@ -1,0 +1,442 @@
+//! The PersistActor: stores one shard's requests in groups, one transaction at a time. Between the
+//! IngestActor and the store's writer.
+//!
+//! Group commit without a timer: what arrives while a transaction is in flight waits, and goes into
+//! the next one together. Under light load a group is one request, under heavy load groups grow by
+//! themselves.
+//!
+//! All work lives in the actor's fields, not in its futures. A panic at any point leaves the
+//! requests in `queue`, `retries` or `flight`; after the restart the flight is settled (did it
+//! commit?) and goes on. So a crash is a wait for those who are in flight, and nothing else.
+
+use super::{
+    client::AppendError,
+    messages::{Append, Committed, Crash, CrashPoint, Job},
+    stats::StatsActor,
+    status::ActorStatus,
+};
+use crate::{
+    domain::{EventBatch, Outcome},
+    store::{EventWriter, GroupReceipts, StoreError, TxnId, WriterSource},
+};
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture,
+};
+use std::{cell::Cell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// The most that goes into one transaction. A single request may be larger and then goes alone.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupLimits {
+    /// Events.
+    pub events_max: usize,
+    /// Bytes of their texts.
+    pub bytes_max: usize,
+}
+
+/// The numbers of a persist actor.
+#[derive(Debug, Clone, Copy)]
+pub struct PersistSettings {
+    /// What one transaction may hold.
+    pub group: GroupLimits,
+    /// Before the second attempt to reconnect (the first is made at once); doubles up to the next.
+    pub reconnect_pause_min: Duration,
+    /// The longest pause between two attempts.
+    pub reconnect_pause_max: Duration,
+}
+
+/// After a transaction that lost against another one: both try again, not at the same moment.
+const CONTENTION_PAUSE_MAX_MS: u64 = 10;
+
+/// Stores one shard's requests.
+pub struct PersistActor {
+    shard: usize,
+    status: ActorStatus,
+    settings: PersistSettings,
+    writers: Arc<dyn WriterSource>,
+    stats: Addr<StatsActor>,
+    link: Link,
+    /// Attempts to connect that have failed since the connection was lost.
+    failed_attempts: u32,
+    /// Requests that wait, oldest first.
+    queue: VecDeque<Job>,
+    /// Parts of a group that failed as a whole; each is tried before the queue.
+    retries: VecDeque<Vec<Job>>,
+    /// The group of the present transaction.
+    flight: Option<Flight>,
+    is_flush_scheduled: bool,
+    sabotage: Option<Crash>,
+}
+
+/// The connection, and who has it.
+enum Link {
+    Down,
+    Connecting,
+    Idle(Box<dyn EventWriter>),
+    /// It is with the transaction's future.
+    Busy,
+}
+
+/// A group that is on its way into the database.
+struct Flight {
+    jobs: Vec<Job>,
+    group: Arc<[Arc<EventBatch>]>,
+    /// Set before the commit is sent, so that after a crash it can be asked for.
+    txn: Rc<Cell<Option<TxnId>>>,
+    took_off: Instant,
+}
+
+impl Flight {
+    fn new(jobs: Vec<Job>) -> Self {
+        Self {
+            group: jobs.iter().map(|job| Arc::clone(&job.batch)).collect(),
+            jobs,
+            txn: Rc::new(Cell::new(None)),
+            took_off: Instant::now(),
+        }
+    }
+}
+
+/// Let the mailbox drain first, then take what has come together.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl PersistActor {
+    /// The actor of a shard. It connects when it is started.
+    pub fn new(
+        shard: usize,
+        status: ActorStatus,
+        settings: PersistSettings,
+        writers: Arc<dyn WriterSource>,
+        stats: Addr<StatsActor>,
+    ) -> Self {
+        Self {
+            shard,
+            status,
+            settings,
+            writers,
+            stats,
+            link: Link::Down,
+            failed_attempts: 0,
+            queue: VecDeque::new(),
+            retries: VecDeque::new(),
+            flight: None,
+            is_flush_scheduled: false,
+            sabotage: None,
+        }
+    }
+
+    /// Starts whatever can be started: a connection, or the next transaction.
+    fn proceed(&mut self, ctx: &mut Context<Self>) {
+        match self.link {
+            Link::Down => return self.connect(ctx),
+            Link::Connecting | Link::Busy => return,
+            Link::Idle(_) => {}
+        }
+        self.drop_abandoned_flight();
+        if self.flight.is_none() {
+            self.flight = self.next_group().map(Flight::new);
+        }
+        let Some(flight) = &self.flight else {
+            return self.crash_if_idle(ctx);
+        };
+        let Link::Idle(writer) = mem::replace(&mut self.link, Link::Busy) else {
+            return;
+        };
+        let crash = self.sabotage.take();
+        let status = self.status.clone();
+        let group = Arc::clone(&flight.group);
+        let txn = Rc::clone(&flight.txn);
+        let transaction = async move {
+            let mut writer = writer;
+            let result = store_group(&mut *writer, &group, &txn, |point| {
+                sabotage(&status, crash, point);
+            })
+            .await;
+            (writer, result)
+        };
+        ctx.spawn(
+            transaction
+                .into_actor(self)
+                .map(|(writer, result), actor, ctx| actor.land(writer, result, ctx)),
+        );
+    }
+
+    /// The transaction has ended, one way or another.
+    fn land(
+        &mut self,
+        writer: Box<dyn EventWriter>,
+        result: Result<GroupReceipts, StoreError>,
+        ctx: &mut Context<Self>,
+    ) {
+        match result {
+            Ok(receipts) => {
+                self.link = Link::Idle(writer);
+                self.answer(receipts);
+                self.proceed(ctx);
+            }
+            Err(error @ StoreError::Contention(_)) => {
+                self.link = Link::Idle(writer);
+                let error = chain(&error);
+                tracing::debug!(
+                    shard = self.shard,
+                    error,
+                    "transaction lost against another one"
+                );
+                let pause = rand::random_range(1..=CONTENTION_PAUSE_MAX_MS);
+                ctx.run_later(Duration::from_millis(pause), Self::proceed);
+            }
+            Err(error @ StoreError::Refused(_)) => {
+                self.link = Link::Idle(writer);
+                self.split(&error);
+                self.proceed(ctx);
+            }
+            Err(error) => {
+                drop(writer);
+                self.lose_connection(&error, ctx);
+            }
+        }
+    }
+
+    fn answer(&mut self, receipts: GroupReceipts) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        let count = |outcome: Outcome| {
+            let all = receipts.iter().flatten();
+            all.filter(|receipt| receipt.outcome == outcome).count() as u64
+        };
+        let conflicts = count(Outcome::Conflict);
+        self.stats.do_send(Committed {
+            stored: count(Outcome::Stored),
+            duplicates: count(Outcome::Duplicate) + conflicts,
+            conflicts,
+            took: flight.took_off.elapsed(),
+        });
+        for (job, receipts) in flight.jobs.into_iter().zip(receipts) {
+            job.answer(Ok(receipts));
+        }
+    }
+
+    /// The database will not take something in the group. Halved again and again, the culprit ends
+    /// up alone and its neighbours are stored.
+    fn split(&mut self, error: &StoreError) {
+        let Some(mut flight) = self.flight.take() else {
+            return;
+        };
+        if flight.jobs.len() > 1 {
+            let second_half = flight.jobs.split_off(flight.jobs.len() / 2);
+            self.retries.push_front(second_half);
+            self.retries.push_front(flight.jobs);
+            return;
+        }
+        tracing::error!(
+            shard = self.shard,
+            error = chain(error),
+            "database refused a validated request"
+        );
+        for job in flight.jobs {
+            job.answer(Err(AppendError::Refused));
+        }
+    }
+
+    /// The group of the next transaction: a part that failed before, or what waits, up to the limits.
+    fn next_group(&mut self) -> Option<Vec<Job>> {
+        while let Some(mut part) = self.retries.pop_front() {
+            part.retain(|job| !job.is_abandoned());
+            if !part.is_empty() {
+                return Some(part);
+            }
+        }
+        let limits = self.settings.group;
+        let mut jobs: Vec<Job> = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(next) = self.queue.front() {
+            let fits = events + next.batch.events().len() <= limits.events_max
+                && bytes + next.batch.size_bytes() <= limits.bytes_max;
+            if !fits && !jobs.is_empty() {
+                break;
+            }
+            events += next.batch.events().len();
+            bytes += next.batch.size_bytes();
+            jobs.extend(self.queue.pop_front().filter(|job| !job.is_abandoned()));
+        }
+        (!jobs.is_empty()).then_some(jobs)
+    }
+
+    /// A group that nobody waits for, and that is certainly not stored, need not be tried again:
+    /// its senders were told to send it again.
+    fn drop_abandoned_flight(&mut self) {
+        let Some(flight) = self.flight.take_if(|flight| flight.txn.get().is_none()) else {
+            return;
+        };
+        let mut jobs = flight.jobs;
+        jobs.retain(|job| !job.is_abandoned());
+        if !jobs.is_empty() {
+            self.flight = Some(Flight::new(jobs));
+        }
+    }
+
+    fn connect(&mut self, ctx: &mut Context<Self>) {
+        self.link = Link::Connecting;
+        let writers = Arc::clone(&self.writers);
+        let shard = self.shard;
+        let connection = async move { writers.connect(shard).await };
+        ctx.spawn(
+            connection
+                .into_actor(self)
+                .map(|result, actor, ctx| match result {
+                    Ok(writer) => actor.has_connected(writer, ctx),
+                    Err(error) => actor.has_not_connected(&error, ctx),
+                }),
+        );
+    }
+
+    fn has_connected(&mut self, writer: Box<dyn EventWriter>, ctx: &mut Context<Self>) {
+        tracing::info!(
+            shard = self.shard,
+            failed_attempts = self.failed_attempts,
+            "connected to the database"
+        );
+        self.link = Link::Idle(writer);
+        self.failed_attempts = 0;
+        self.status.set_connected(true);
+        self.proceed(ctx);
+    }
+
+    fn has_not_connected(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        self.link = Link::Connecting;
+        self.status.set_connected(false);
+        let settings = self.settings;
+        let doublings = self.failed_attempts.min(16);
+        let pause =
+            (settings.reconnect_pause_min * (1 << doublings)).min(settings.reconnect_pause_max);
+        if self.failed_attempts == 0 {
+            tracing::warn!(
+                shard = self.shard,
+                error = chain(error),
+                "database is out of reach, trying again until it is back"
+            );
+        }
+        self.failed_attempts = self.failed_attempts.saturating_add(1);
+        // Their senders have had a 503: what waits on must not hold their permits.
+        self.queue.retain(|job| !job.is_abandoned());
+        ctx.run_later(pause, Self::connect);
+    }
+
+    fn lose_connection(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        tracing::warn!(
+            shard = self.shard,
+            error = chain(error),
+            "lost the database connection"
+        );
+        self.status.set_connected(false);
+        self.link = Link::Down;
+        self.connect(ctx);
+    }
+
+    fn crash_if_idle(&mut self, ctx: &mut Context<Self>) {
+        if let Some(crash) = self.sabotage.take_if(|crash| crash.at == CrashPoint::Idle) {
+            self.status.obey(crash, ctx);
+        }
+    }
+}
+
+/// Stores a group, or finds out that it is stored already.
+async fn store_group(
+    writer: &mut dyn EventWriter,
+    group: &[Arc<EventBatch>],
+    txn: &Cell<Option<TxnId>>,
+    at: impl Fn(CrashPoint),
+) -> Result<GroupReceipts, StoreError> {
+    if let Some(earlier) = txn.get() {
+        if let Some(receipts) = writer.settle(earlier, group).await? {
+            return Ok(receipts);
+        }
+        txn.set(None);
+    }
+    let staged = writer.stage(group).await?;
+    txn.set(Some(staged.txn));
+    at(CrashPoint::BeforeCommit);
+    writer.commit().await?;
+    at(CrashPoint::AfterCommit);
+    Ok(staged.receipts)
+}
+
+/// Panics where an operator asked for it; the transaction's future dies with the actor.
+fn sabotage(status: &ActorStatus, crash: Option<Crash>, point: CrashPoint) {
+    if let Some(crash) = crash
+        && crash.at == point
+        && crash.incarnation == status.incarnation()
+    {
+        status.panic_now(point);
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Actor for PersistActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.proceed(ctx);
+    }
+}
+
+impl Supervised for PersistActor {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        // All futures are gone, and with them a connection that was busy or being made. A flight
+        // stays: `proceed` settles it before anything else.
+        self.is_flush_scheduled = false;
+        self.sabotage = None;
+        if !matches!(self.link, Link::Idle(_)) {
+            self.link = Link::Down;
+        }
+    }
+}
+
+impl Handler<Append> for PersistActor {
+    type Result = ();
+
+    fn handle(&mut self, Append(job): Append, ctx: &mut Context<Self>) {
+        self.queue.push_back(job);
+        if !self.is_flush_scheduled && self.flight.is_none() && matches!(self.link, Link::Idle(_)) {
+            self.is_flush_scheduled = true;
+            ctx.notify(Flush);
+        }
+    }
+}
+
+impl Handler<Flush> for PersistActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
+        self.is_flush_scheduled = false;
+        self.proceed(ctx);
+    }
+}
+
+impl Handler<Crash> for PersistActor {
+    type Result = ();
+
+    fn handle(&mut self, crash: Crash, ctx: &mut Context<Self>) {
+        if crash.at == CrashPoint::Now {
+            return self.status.obey(crash, ctx);
+        }
+        if crash.incarnation == self.status.incarnation() {
+            self.sabotage = Some(crash);
+            self.proceed(ctx);
+        }
+    }
+}
