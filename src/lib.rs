@@ -1,4 +1,5 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
 pub mod actors;
+pub mod config;
 pub mod domain;
 pub mod store;

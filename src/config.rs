@@ -1,0 +1,268 @@
+//! The settings of the process, from flags and environment variables to typed and bounded values.
+//! Read by `main` and handed to `app`; no other module may see it.
+//!
+//! Every setting is a kebab-case flag and the environment variable of the same name in capitals.
+//! The flag wins. An empty value is as unset, white space around a value is not part of it. What is
+//! wrong ends the start with one line that names the setting; no secret is shown anywhere.
+
+mod flags;
+mod setting;
+mod values;
+
+pub use setting::ConfigError;
+pub use values::{ApiToken, DatabaseUrl, Engine, LogFormat, RedisUrl, Scope, Secret};
+
+use flags::{Arguments, Flags, Subcommand};
+use setting::{Environment, Setting};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread::available_parallelism,
+};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What the process is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// `oncelog serve`, or no subcommand.
+    Serve(Box<Config>),
+    /// `oncelog healthcheck`.
+    Healthcheck(HealthcheckConfig),
+    /// `--help` or `--version`: print this text to stdout and exit with 0.
+    Help(String),
+}
+
+/// What the service needs to know. Defaults stand with each field.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen. 127.0.0.1:8080.
+    pub bind: SocketAddr,
+    /// Threads that serve HTTP. Half of the cores, 1 to 8.
+    pub http_workers: usize,
+    /// The most HTTP connections at a time, over all workers. 10,000.
+    pub connections_max: usize,
+
+    /// Where events are stored. `sqlite://data/oncelog.db`.
+    pub database_url: DatabaseUrl,
+    /// The longest that a database connection may take to be made. 3,000.
+    pub database_connect_timeout_ms: u64,
+    /// The longest that one statement may take. 4,000.
+    pub database_statement_timeout_ms: u64,
+    /// Connections for reading. 4.
+    pub read_connections_max: u32,
+    /// The broker; `None` = no broker.
+    pub redis_url: Option<RedisUrl>,
+    /// Shards, one database connection each. The cores, 2 to 8, on Postgres; 1 on SQLite.
+    pub persist_actors: usize,
+
+    /// What the admin calls ask for; `None` = open on a loopback bind, closed otherwise.
+    pub admin_token: Option<Secret>,
+    /// What publishing and reading ask for; empty = open to everybody.
+    pub api_tokens: Vec<ApiToken>,
+
+    /// The largest body, after decompression. 8 MiB.
+    pub max_body_bytes: usize,
+    /// Events that may wait for their commit, over all requests. 100,000.
+    pub inflight_events_max: usize,
+    /// Bytes of those events. 64 MiB, or `max_body_bytes` where that is more.
+    pub inflight_bytes_max: usize,
+    /// The most events in one transaction, where no single request has more. 2,000.
+    pub group_events_max: usize,
+    /// The most bytes in one transaction, where no single request has more. 8 MiB.
+    pub group_bytes_max: usize,
+
+    /// The longest that a publish waits for its commit. 8,000.
+    pub publish_timeout_ms: u64,
+    /// The longest that a body may take to arrive. 5,000.
+    pub body_timeout_ms: u64,
+    /// The longest that a shutdown waits for what is in flight. 8,000.
+    pub shutdown_timeout_ms: u64,
+    /// Time between two looks at the counters. 100.
+    pub stats_interval_ms: u64,
+
+    /// The longest pause between two attempts to reach a lost database or broker. 1,000.
+    pub reconnect_pause_ms_max: u64,
+    /// The pause before the first restart of an actor. 10.
+    pub restart_pause_ms_min: u64,
+    /// The longest pause before a restart; each is twice the one before. 500.
+    pub restart_pause_ms_max: u64,
+    /// Health after which an actor's next pause is the shortest again. 600.
+    pub restart_healthy_ms: u64,
+    /// Restarts in a row, with no health between them, after which an actor counts as failed. 10.
+    pub restarts_max: u32,
+
+    /// How the log is written. Text.
+    pub log_format: LogFormat,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`. `info`.
+    pub log_filter: String,
+}
+
+/// What the health check needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthcheckConfig {
+    /// The address to ask: `BIND`, with loopback in the place of a wildcard.
+    pub address: SocketAddr,
+    /// The longest that the whole check may take. 8,000, so that it ends within 10 s.
+    pub timeout_ms: u64,
+}
+
+/// The command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Cli;
+
+impl Cli {
+    /// Reads the arguments (the first is the program's name) and, for what they leave open, the
+    /// environment: `Cli::parse_from(std::env::args_os(), |name| std::env::var_os(name))`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], whose text is one line without `oncelog: ` in front. The exit code is 2.
+    pub fn parse_from<A: Into<OsString> + Clone>(
+        args: impl IntoIterator<Item = A>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, ConfigError> {
+        let arguments = match Arguments::parse(args) {
+            Ok(arguments) => arguments,
+            Err(error) if flags::is_help(&error) => {
+                return Ok(Command::Help(error.render().to_string()));
+            }
+            Err(error) => return Err(flags::one_line(&error)),
+        };
+        let env: Environment<'_> = &env;
+        match arguments.subcommand {
+            None | Some(Subcommand::Serve) => {
+                Config::resolve(arguments.flags, env).map(|config| Command::Serve(Box::new(config)))
+            }
+            Some(Subcommand::Healthcheck) => {
+                HealthcheckConfig::resolve(arguments.flags, env).map(Command::Healthcheck)
+            }
+        }
+    }
+}
+
+impl Config {
+    fn resolve(flags: Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let setting = |variable, flag| Setting::find(variable, flag, env);
+
+        let database_url = setting("DATABASE_URL", flags.database_url)?.database_url()?;
+        let max_body_bytes = setting("MAX_BODY_BYTES", flags.max_body_bytes)?
+            .bytes(KIB..=128 * MIB)?
+            .unwrap_or(8 * MIB);
+        // A body that is allowed must find room, or it could be sent for ever and never be taken.
+        let inflight_bytes_max = setting("INFLIGHT_BYTES_MAX", flags.inflight_bytes_max)?
+            .bytes(max_body_bytes..=4096 * MIB)?
+            .unwrap_or_else(|| max_body_bytes.max(64 * MIB));
+        let restart_pause_ms_min = setting("RESTART_PAUSE_MS_MIN", flags.restart_pause_ms_min)?
+            .number(1..=500)?
+            .unwrap_or(10);
+
+        Ok(Self {
+            bind: bind(flags.bind, env)?,
+            http_workers: setting("HTTP_WORKERS", flags.http_workers)?
+                .number(1..=64)?
+                .unwrap_or_else(|| (cores() / 2).clamp(1, 8)),
+            connections_max: setting("CONNECTIONS_MAX", flags.connections_max)?
+                .number(1..=1_000_000)?
+                .unwrap_or(10_000),
+            database_connect_timeout_ms: setting(
+                "DATABASE_CONNECT_TIMEOUT_MS",
+                flags.database_connect_timeout_ms,
+            )?
+            .number(100..=60_000)?
+            .unwrap_or(3_000),
+            database_statement_timeout_ms: setting(
+                "DATABASE_STATEMENT_TIMEOUT_MS",
+                flags.database_statement_timeout_ms,
+            )?
+            .number(100..=60_000)?
+            .unwrap_or(4_000),
+            read_connections_max: setting("READ_CONNECTIONS_MAX", flags.read_connections_max)?
+                .number(1..=64)?
+                .unwrap_or(4),
+            redis_url: setting("REDIS_URL", flags.redis_url)?.redis_url()?,
+            persist_actors: setting("PERSIST_ACTORS", flags.persist_actors)?
+                .number(1..=64)?
+                .unwrap_or_else(|| match database_url.engine() {
+                    Engine::Postgres => cores().clamp(2, 8),
+                    Engine::Sqlite => 1,
+                }),
+            admin_token: setting("ADMIN_TOKEN", flags.admin_token)?.secret()?,
+            api_tokens: setting("API_TOKENS", flags.api_tokens)?.api_tokens()?,
+            inflight_events_max: setting("INFLIGHT_EVENTS_MAX", flags.inflight_events_max)?
+                .number(1_000..=10_000_000)?
+                .unwrap_or(100_000),
+            group_events_max: setting("GROUP_EVENTS_MAX", flags.group_events_max)?
+                .number(1..=100_000)?
+                .unwrap_or(2_000),
+            group_bytes_max: setting("GROUP_BYTES_MAX", flags.group_bytes_max)?
+                .bytes(KIB..=1024 * MIB)?
+                .unwrap_or(8 * MIB),
+            publish_timeout_ms: setting("PUBLISH_TIMEOUT_MS", flags.publish_timeout_ms)?
+                .number(100..=10_000)?
+                .unwrap_or(8_000),
+            body_timeout_ms: setting("BODY_TIMEOUT_MS", flags.body_timeout_ms)?
+                .number(100..=10_000)?
+                .unwrap_or(5_000),
+            shutdown_timeout_ms: setting("SHUTDOWN_TIMEOUT_MS", flags.shutdown_timeout_ms)?
+                .number(100..=9_500)?
+                .unwrap_or(8_000),
+            stats_interval_ms: setting("STATS_INTERVAL_MS", flags.stats_interval_ms)?
+                .number(10..=3_000)?
+                .unwrap_or(100),
+            reconnect_pause_ms_max: setting(
+                "RECONNECT_PAUSE_MS_MAX",
+                flags.reconnect_pause_ms_max,
+            )?
+            .number(10..=4_000)?
+            .unwrap_or(1_000),
+            restart_pause_ms_min,
+            restart_pause_ms_max: setting("RESTART_PAUSE_MS_MAX", flags.restart_pause_ms_max)?
+                .number(restart_pause_ms_min..=10_000)?
+                .unwrap_or(500),
+            restart_healthy_ms: setting("RESTART_HEALTHY_MS", flags.restart_healthy_ms)?
+                .number(1..=600_000)?
+                .unwrap_or(600),
+            restarts_max: setting("RESTARTS_MAX", flags.restarts_max)?
+                .number(1..=1_000)?
+                .unwrap_or(10),
+            log_format: setting("LOG_FORMAT", flags.log_format)?
+                .log_format()?
+                .unwrap_or_default(),
+            log_filter: setting("RUST_LOG", flags.rust_log)?
+                .log_filter()?
+                .unwrap_or_else(|| "info".to_owned()),
+            database_url,
+            max_body_bytes,
+            inflight_bytes_max,
+        })
+    }
+}
+
+impl HealthcheckConfig {
+    /// Reads `BIND` only: the check runs beside a service that has found the rest to be right.
+    fn resolve(flags: Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let mut address = bind(flags.bind, env)?;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Ok(Self {
+            address,
+            timeout_ms: 8_000,
+        })
+    }
+}
+
+fn bind(flag: Option<String>, env: Environment<'_>) -> Result<SocketAddr, ConfigError> {
+    let address = Setting::find("BIND", flag, env)?.address()?;
+    Ok(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))))
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests;

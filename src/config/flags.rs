@@ -1,0 +1,184 @@
+//! The command line as clap reads it: texts only. Used by `config`, which gives them types; knows
+//! what each setting is for and nothing of its values.
+
+use super::{ConfigError, setting};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ErrorKind},
+};
+use std::ffi::OsString;
+
+/// Stores every event exactly once, and says so.
+#[derive(Debug, Parser)]
+#[command(
+    name = "oncelog",
+    version,
+    args_override_self = true,
+    flatten_help = false
+)]
+#[command(
+    after_help = "Every flag can be given as the environment variable beside it; the flag \
+    wins, and an empty value is as unset. Sizes are bytes, or carry KiB or MiB: 8MiB."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) subcommand: Option<Subcommand>,
+    #[command(flatten)]
+    pub(super) flags: Flags,
+}
+
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub(super) enum Subcommand {
+    /// Take, store and show events [the default]
+    Serve,
+    /// Ask /health of the service on BIND; exit 0 where it is healthy, else 1
+    Healthcheck,
+}
+
+/// Each field is the flag of its name, and [`Arguments::command`] shows the variable beside it.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Listen address, such as 0.0.0.0:8080 or localhost:8080 [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Serving")]
+    pub(super) bind: Option<String>,
+    /// Threads that serve HTTP, 1 to 64 [default: half of the cores, 1 to 8]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
+    pub(super) http_workers: Option<String>,
+    /// HTTP connections at a time [default: 10000]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
+    pub(super) connections_max: Option<String>,
+
+    /// postgres://… or sqlite://… [default: sqlite://data/oncelog.db]
+    #[arg(long, value_name = "URL", help_heading = "Storing")]
+    pub(super) database_url: Option<String>,
+    /// Redis whose stream brings events, redis://…; without it there is no broker
+    #[arg(long, value_name = "URL", help_heading = "Storing")]
+    pub(super) redis_url: Option<String>,
+    /// Shards, one connection each, 1 to 64 [default: the cores, 2 to 8; 1 on SQLite]
+    #[arg(long, value_name = "N", help_heading = "Storing")]
+    pub(super) persist_actors: Option<String>,
+    /// Database connections for reading, 1 to 64 [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Storing")]
+    pub(super) read_connections_max: Option<String>,
+    /// Longest time to connect to the database [default: 3000]
+    #[arg(long, value_name = "MS", help_heading = "Storing")]
+    pub(super) database_connect_timeout_ms: Option<String>,
+    /// Longest time of one statement [default: 4000]
+    #[arg(long, value_name = "MS", help_heading = "Storing")]
+    pub(super) database_statement_timeout_ms: Option<String>,
+    /// Longest pause before the database or the broker is tried again [default: 1000]
+    #[arg(long, value_name = "MS", help_heading = "Storing")]
+    pub(super) reconnect_pause_ms_max: Option<String>,
+
+    /// Token of the admin calls; without it they are open on loopback, closed elsewhere
+    #[arg(long, value_name = "TOKEN", help_heading = "Access")]
+    pub(super) admin_token: Option<String>,
+    /// Tokens of publishers and readers, comma separated: TOKEN, or NAME:SCOPE+SCOPE:TOKEN with
+    /// the scopes publish, read and admin; without them everybody may publish and read
+    #[arg(long, value_name = "TOKENS", help_heading = "Access")]
+    pub(super) api_tokens: Option<String>,
+
+    /// Largest body after decompression, 1KiB to 128MiB [default: 8MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(super) max_body_bytes: Option<String>,
+    /// Events that may wait for their commit; above it publishers are told to wait [default: 100000]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) inflight_events_max: Option<String>,
+    /// Bytes of those events, not below the largest body [default: 64MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(super) inflight_bytes_max: Option<String>,
+    /// Events in one transaction [default: 2000]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) group_events_max: Option<String>,
+    /// Bytes in one transaction [default: 8MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(super) group_bytes_max: Option<String>,
+    /// Longest time a publish waits for its commit, up to 10000 [default: 8000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) publish_timeout_ms: Option<String>,
+    /// Longest time a body takes to arrive [default: 5000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) body_timeout_ms: Option<String>,
+    /// Longest time a shutdown takes, up to 9500 [default: 8000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) shutdown_timeout_ms: Option<String>,
+
+    /// Time between two looks at the counters [default: 100]
+    #[arg(long, value_name = "MS", help_heading = "Actors")]
+    pub(super) stats_interval_ms: Option<String>,
+    /// Pause before the first restart of an actor [default: 10]
+    #[arg(long, value_name = "MS", help_heading = "Actors")]
+    pub(super) restart_pause_ms_min: Option<String>,
+    /// Longest pause before a restart; each is twice the one before [default: 500]
+    #[arg(long, value_name = "MS", help_heading = "Actors")]
+    pub(super) restart_pause_ms_max: Option<String>,
+    /// Health after which the pauses start again with the shortest [default: 600]
+    #[arg(long, value_name = "MS", help_heading = "Actors")]
+    pub(super) restart_healthy_ms: Option<String>,
+    /// Restarts in a row after which an actor counts as failed [default: 10]
+    #[arg(long, value_name = "N", help_heading = "Actors")]
+    pub(super) restarts_max: Option<String>,
+
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Logging")]
+    pub(super) log_format: Option<String>,
+    /// What to log, such as info or oncelog=debug,sqlx=warn [default: info]
+    #[arg(long, value_name = "FILTER", help_heading = "Logging")]
+    pub(super) rust_log: Option<String>,
+}
+
+impl Arguments {
+    pub(super) fn parse<A: Into<OsString> + Clone>(
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&described().try_get_matches_from(args)?)
+    }
+}
+
+/// The derived command, with what is true of every flag: it may stand after the subcommand, its
+/// variable is shown, and `-1` is its wrong value, not another flag.
+pub(super) fn described() -> clap::Command {
+    Arguments::command().mut_args(|arg| {
+        let Some(variable) = arg.get_long().map(setting::variable_of) else {
+            return arg;
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(format!("{help} [env: {variable}]"))
+            .global(true)
+            .allow_negative_numbers(true)
+    })
+}
+
+pub(super) fn is_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    )
+}
+
+/// What clap says in several lines, in one.
+pub(super) fn one_line(error: &clap::Error) -> ConfigError {
+    let context = |kind| error.get(kind).map(ToString::to_string);
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument => ConfigError::UnknownArgument {
+            // The part after `=` may be a secret behind a flag with a typing error.
+            argument: argument
+                .split_once('=')
+                .map_or(argument.as_str(), |(flag, _)| flag)
+                .to_owned(),
+        },
+        ErrorKind::InvalidSubcommand => ConfigError::UnknownSubcommand {
+            argument: context(ContextKind::InvalidSubcommand).unwrap_or_default(),
+        },
+        // `--bind <IP:PORT>` is how clap names a flag.
+        kind => match argument.split_whitespace().next() {
+            Some(flag) if flag.starts_with("--") => ConfigError::NoValue {
+                variable: setting::variable_of(flag.trim_start_matches('-')),
+            },
+            _ => ConfigError::CommandLine {
+                reason: kind.as_str().unwrap_or("cannot be read"),
+            },
+        },
+    }
+}

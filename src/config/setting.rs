@@ -1,0 +1,197 @@
+//! One setting: where its text comes from, and the line that says what is wrong with it. Used by
+//! `config`; the grammars of the values are in `values`.
+
+use super::values::{self, ApiToken, DatabaseUrl, LogFormat, RedisUrl, Secret};
+use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive};
+
+/// Looks up an environment variable.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The longest part of a wrong value that an error repeats.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// Why the process cannot start as it was asked to. The text is one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The value of a setting is none of those it can have.
+    #[error("{variable} ({}): {shown} {expected}", flag_of(variable))]
+    Value {
+        /// The environment variable.
+        variable: &'static str,
+        /// The value in quotes, or words in its place where it is a secret.
+        shown: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// The value of an environment variable is no text.
+    #[error("{variable} ({}): must be UTF-8", flag_of(variable))]
+    NotUtf8 {
+        /// The environment variable.
+        variable: &'static str,
+    },
+    /// A flag stands without its value.
+    #[error(
+        "{variable} ({}): must be followed by a value in UTF-8",
+        flag_of(variable)
+    )]
+    NoValue {
+        /// The environment variable.
+        variable: String,
+    },
+    /// There is no such flag or argument.
+    #[error("{argument:?} is no argument of oncelog, see oncelog --help")]
+    UnknownArgument {
+        /// What was given.
+        argument: String,
+    },
+    /// There is no such subcommand.
+    #[error("{argument:?} is no subcommand, must be serve or healthcheck, see oncelog --help")]
+    UnknownSubcommand {
+        /// What was given.
+        argument: String,
+    },
+    /// The command line is wrong in another way.
+    #[error("the command line is wrong: {reason}, see oncelog --help")]
+    CommandLine {
+        /// In clap's words.
+        reason: &'static str,
+    },
+}
+
+/// `http-workers` is `HTTP_WORKERS`.
+pub(super) fn variable_of(flag: &str) -> String {
+    flag.replace('-', "_").to_ascii_uppercase()
+}
+
+/// `HTTP_WORKERS` is `--http-workers`.
+fn flag_of(variable: &str) -> String {
+    format!("--{}", variable.replace('_', "-").to_ascii_lowercase())
+}
+
+/// A setting that was looked up.
+pub(super) struct Setting {
+    variable: &'static str,
+    text: Option<String>,
+}
+
+impl Setting {
+    /// The flag's text, else the variable's; empty is as unset.
+    pub(super) fn find(
+        variable: &'static str,
+        flag: Option<String>,
+        env: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let given = |text: &String| !text.trim().is_empty();
+        let text = match flag.filter(given) {
+            Some(text) => Some(text),
+            None => env(variable)
+                .map(OsString::into_string)
+                .transpose()
+                .map_err(|_| ConfigError::NotUtf8 { variable })?
+                .filter(given),
+        };
+        Ok(Self {
+            variable,
+            text: text.map(|text| text.trim().to_owned()),
+        })
+    }
+
+    pub(super) fn number<N>(self, range: RangeInclusive<N>) -> Result<Option<N>, ConfigError>
+    where
+        N: TryFrom<u64> + PartialOrd + std::fmt::Display,
+    {
+        let expected = format!("must be a number from {} to {}", range.start(), range.end());
+        self.shown(|text| {
+            text.parse()
+                .ok()
+                .and_then(|number: u64| N::try_from(number).ok())
+                .filter(|number| range.contains(number))
+                .ok_or(expected)
+        })
+    }
+
+    pub(super) fn bytes(self, range: RangeInclusive<usize>) -> Result<Option<usize>, ConfigError> {
+        let expected = format!(
+            "must be a size from {} to {} bytes, such as 8388608, 8192KiB or 8MiB",
+            range.start(),
+            range.end()
+        );
+        self.shown(|text| {
+            values::bytes(text)
+                .filter(|bytes| range.contains(bytes))
+                .ok_or(expected)
+        })
+    }
+
+    pub(super) fn address(self) -> Result<Option<SocketAddr>, ConfigError> {
+        self.shown(values::address)
+    }
+
+    pub(super) fn log_format(self) -> Result<Option<LogFormat>, ConfigError> {
+        self.shown(LogFormat::parse)
+    }
+
+    pub(super) fn log_filter(self) -> Result<Option<String>, ConfigError> {
+        self.shown(values::log_filter)
+    }
+
+    pub(super) fn redis_url(self) -> Result<Option<RedisUrl>, ConfigError> {
+        self.hidden("the URL", RedisUrl::parse)
+    }
+
+    pub(super) fn database_url(self) -> Result<DatabaseUrl, ConfigError> {
+        let url = self.hidden("the URL", DatabaseUrl::parse)?;
+        Ok(url.unwrap_or_default())
+    }
+
+    pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {
+        self.hidden("the token", Secret::parse)
+    }
+
+    pub(super) fn api_tokens(self) -> Result<Vec<ApiToken>, ConfigError> {
+        let tokens = self.hidden("the list", ApiToken::parse_list)?;
+        Ok(tokens.unwrap_or_default())
+    }
+
+    /// Parses a value that an error may show.
+    fn shown<T>(
+        self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.parse(quoted, parse)
+    }
+
+    /// Parses a value that holds a secret: an error has `words` in its place.
+    fn hidden<T>(
+        self,
+        words: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.parse(|_| words.to_owned(), parse)
+    }
+
+    fn parse<T>(
+        self,
+        show: impl FnOnce(&str) -> String,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(text) = self.text else {
+            return Ok(None);
+        };
+        parse(&text)
+            .map(Some)
+            .map_err(|expected| ConfigError::Value {
+                variable: self.variable,
+                shown: show(&text),
+                expected,
+            })
+    }
+}
+
+/// In quotes and escaped, so that a value of several lines stays on one.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}

@@ -1,0 +1,329 @@
+//! The grammars of the settings and the types they give. Used by `config` and by whoever gets a
+//! setting from it. An error here says what is expected and never repeats the value.
+
+use std::{fmt, net::SocketAddr};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+/// A text that must never be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        // Anything else cannot be sent in an Authorization header.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.is_empty() {
+            return Err("must have only visible ASCII characters".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the text. Takes as long for a wrong text as for one that is wrong only at
+    /// its end, so that a secret cannot be found out character by character.
+    pub fn is(&self, candidate: &[u8]) -> bool {
+        let secret = self.0.as_bytes();
+        let differences = secret
+            .iter()
+            .zip(candidate)
+            .fold(0, |differences, (one, other)| differences | (one ^ other));
+        std::hint::black_box(differences) == 0 && secret.len() == candidate.len()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// To publish events.
+    Publish,
+    /// To read events and numbers.
+    Read,
+    /// To look at and crash actors.
+    Admin,
+}
+
+/// One of `API_TOKENS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    /// Whose it is, for logs; a plain token has no name.
+    pub name: Option<String>,
+    /// What it allows; at least one.
+    pub scopes: Vec<Scope>,
+    /// What the caller sends.
+    pub secret: Secret,
+}
+
+impl ApiToken {
+    /// Whether it allows this.
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Reads `token` and `name:scope+scope:token`, separated by commas.
+    pub(super) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let mut tokens: Vec<Self> = Vec::new();
+        for (index, entry) in text.split(',').map(str::trim).enumerate() {
+            if entry.is_empty() {
+                continue; // a comma at the end
+            }
+            let at = format!("in entry {}", index + 1);
+            let token = Self::parse(entry, &at)?;
+            if tokens.iter().any(|other| other.secret == token.secret) {
+                return Err(format!("must not hold the same token twice, does so {at}"));
+            }
+            tokens.push(token);
+        }
+        if tokens.is_empty() {
+            // Somebody meant to close the service: commas alone must not leave it open.
+            return Err("must hold at least one token".to_owned());
+        }
+        Ok(tokens)
+    }
+
+    fn parse(entry: &str, at: &str) -> Result<Self, String> {
+        let secret =
+            |text: &str| Secret::parse(text).map_err(|expected| format!("{expected} {at}"));
+        let Some((name, rest)) = entry.split_once(':') else {
+            return Ok(Self {
+                name: None,
+                scopes: vec![Scope::Publish, Scope::Read],
+                secret: secret(entry)?,
+            });
+        };
+        let form = || format!("must have the form token or name:scope+scope:token {at}");
+        let (scopes, token) = rest.split_once(':').ok_or_else(form)?;
+        if name.trim().is_empty() || token.trim().is_empty() {
+            return Err(form());
+        }
+        let scopes = scopes
+            .split('+')
+            .map(|scope| match scope.trim() {
+                "publish" => Ok(Scope::Publish),
+                "read" => Ok(Scope::Read),
+                "admin" => Ok(Scope::Admin),
+                _ => Err(format!(
+                    "must name scopes out of publish, read and admin {at}"
+                )),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            name: Some(name.trim().to_owned()),
+            scopes,
+            secret: secret(token.trim())?,
+        })
+    }
+}
+
+/// A database engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Postgres.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+/// Where events are stored. Shows its password to nobody who does not ask for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    url: String,
+    engine: Engine,
+    redacted: String,
+}
+
+impl Default for DatabaseUrl {
+    fn default() -> Self {
+        let url = "sqlite://data/oncelog.db".to_owned();
+        Self {
+            redacted: url.clone(),
+            url,
+            engine: Engine::Sqlite,
+        }
+    }
+}
+
+impl DatabaseUrl {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (engine, redacted) = match text.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") if text.contains("://") => {
+                (Engine::Postgres, redact(&parse_url(text)?))
+            }
+            Some("sqlite") => {
+                let file = text.split_once('?').map_or(text, |(file, _)| file);
+                if text
+                    .trim_start_matches("sqlite:")
+                    .trim_matches('/')
+                    .is_empty()
+                {
+                    return Err("must name a file, such as sqlite://data/oncelog.db".to_owned());
+                }
+                (Engine::Sqlite, file.to_owned())
+            }
+            _ => {
+                return Err(format!(
+                    "must start with postgres:// or sqlite://{}",
+                    but_starts_with(text)
+                ));
+            }
+        };
+        Ok(Self {
+            url: text.to_owned(),
+            engine,
+            redacted,
+        })
+    }
+
+    /// The engine it names.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The whole URL, password and all.
+    pub fn expose(&self) -> &str {
+        &self.url
+    }
+
+    /// The URL without user, password and parameters.
+    pub fn redacted(&self) -> &str {
+        &self.redacted
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({})", self.redacted)
+    }
+}
+
+/// The broker. Shows its password to nobody who does not ask for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    url: String,
+    redacted: String,
+}
+
+impl RedisUrl {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if !text.starts_with("redis://") {
+            return Err(format!("must start with redis://{}", but_starts_with(text)));
+        }
+        let url = parse_url(text)?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("must name a host, as redis://127.0.0.1:6379 does".to_owned());
+        }
+        let database = url.path().trim_matches('/');
+        if !database.is_empty() && database.parse::<u16>().is_err() {
+            return Err(
+                "must name a database by its number, as redis://127.0.0.1/0 does".to_owned(),
+            );
+        }
+        Ok(Self {
+            url: text.to_owned(),
+            redacted: redact(&url),
+        })
+    }
+
+    /// The whole URL, password and all.
+    pub fn expose(&self) -> &str {
+        &self.url
+    }
+
+    /// The URL without user, password and parameters.
+    pub fn redacted(&self) -> &str {
+        &self.redacted
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({})", self.redacted)
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|error| {
+        format!("must be a URL, with special characters of a password as %XX, and is not: {error}")
+    })
+}
+
+fn redact(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
+/// The scheme of a URL is no secret. A text without one may be a password, so it stays hidden.
+fn but_starts_with(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            format!(", starts with {scheme:?}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One readable line an event.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+impl LogFormat {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("must be text or json".to_owned()),
+        }
+    }
+}
+
+/// `localhost` is the only name: others would have to be asked for, and the answer may change.
+/// `:8080` is refused, because it means all interfaces to some and loopback to others.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map(|port| format!("127.0.0.1:{port}"));
+    numeric
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("must be a log filter, such as info or oncelog=debug,sqlx=warn".to_owned()),
+    }
+}
+
+/// Plain bytes, or a number of KiB or MiB.
+pub(super) fn bytes(text: &str) -> Option<usize> {
+    let lower = text.to_ascii_lowercase();
+    let (number, unit) = if let Some(number) = lower.strip_suffix("kib") {
+        (number, 1024)
+    } else if let Some(number) = lower.strip_suffix("mib") {
+        (number, 1024 * 1024)
+    } else {
+        (lower.as_str(), 1)
+    };
+    number.trim_end().parse::<usize>().ok()?.checked_mul(unit)
+}
