@@ -127,7 +127,8 @@ impl ActorStatus {
             shard,
             messages: AtomicUsize::new(0),
             events: AtomicUsize::new(0),
-            is_connected: AtomicBool::new(false),
+            // Those that need nothing from outside have all they need.
+            is_connected: AtomicBool::new(matches!(kind, ActorKind::Ingest | ActorKind::Stats)),
             life: Mutex::new(Life {
                 incarnation: 0,
                 is_up: false,

@@ -1,0 +1,147 @@
+//! `GET /admin/actors` and `POST /admin/actors/{name}/crash`: look at the actors, and kill them.
+
+use super::{HttpState, auth::TokenScope, body, error::ApiError, json};
+use crate::actors::{ActorStatus, ActorView, CrashMode, CrashPoint, NotCrashed};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{self, Data, Path},
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize)]
+struct Actors {
+    actors: Vec<Actor>,
+}
+
+#[derive(Serialize)]
+struct Actor {
+    name: String,
+    kind: &'static str,
+    shard: Option<usize>,
+    state: &'static str,
+    restarts: u64,
+    started_at: String,
+    last_failure: Option<Failure>,
+    mailbox_depth: usize,
+    connected: bool,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    reason: String,
+    at: String,
+}
+
+#[derive(Deserialize, Default)]
+struct CrashRequest {
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    at: At,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    #[default]
+    Panic,
+    Stop,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum At {
+    #[default]
+    Now,
+    Idle,
+    BeforeCommit,
+    AfterCommit,
+}
+
+#[derive(Serialize)]
+struct Crashing<'a> {
+    status: &'static str,
+    actor: &'a str,
+    incarnation: u64,
+}
+
+pub(super) async fn actors(
+    request: HttpRequest,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    state.access.check(&request, TokenScope::Admin)?;
+    let actors = state.roster.statuses().map(ActorStatus::view);
+    Ok(json::ok(&Actors {
+        actors: actors.map(shown).collect(),
+    }))
+}
+
+pub(super) async fn crash(
+    request: HttpRequest,
+    name: Path<String>,
+    payload: web::Payload,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    state.access.check(&request, TokenScope::Admin)?;
+    let body::Format::Json = body::format(&request)?;
+    let (bytes, _permit) = body::read(&request, payload, &state).await?;
+    let asked = if bytes.is_empty() {
+        CrashRequest::default()
+    } else {
+        serde_json::from_slice(&bytes).map_err(|error| ApiError::Invalid {
+            detail: format!("the body is no crash request: {error}"),
+            errors: Vec::new(),
+        })?
+    };
+    if asked.at != At::Now && !name.starts_with("persist-") {
+        return Err(ApiError::Invalid {
+            detail: "only persist actors take \"at\"".to_owned(),
+            errors: Vec::new(),
+        });
+    }
+    if matches!(asked.mode, Mode::Stop) && matches!(asked.at, At::BeforeCommit | At::AfterCommit) {
+        return Err(ApiError::Invalid {
+            detail: "around a commit an actor can only panic; stop goes with now and idle".to_owned(),
+            errors: Vec::new(),
+        });
+    }
+    let mode = match asked.mode {
+        Mode::Panic => CrashMode::Panic,
+        Mode::Stop => CrashMode::Stop,
+    };
+    let at = match asked.at {
+        At::Now => CrashPoint::Now,
+        At::Idle => CrashPoint::Idle,
+        At::BeforeCommit => CrashPoint::BeforeCommit,
+        At::AfterCommit => CrashPoint::AfterCommit,
+    };
+    match state.roster.crash(&name, mode, at) {
+        Ok(incarnation) => Ok(HttpResponse::Accepted().json(Crashing {
+            status: "crashing",
+            actor: &name,
+            incarnation,
+        })),
+        Err(NotCrashed::Restarting) => Err(ApiError::ActorRestarting),
+        Err(NotCrashed::Unknown) => {
+            let names: Vec<_> = state.roster.statuses().map(ActorStatus::name).collect();
+            Err(ApiError::NoSuchActor(names.join(", ")))
+        }
+    }
+}
+
+fn shown(view: ActorView) -> Actor {
+    Actor {
+        name: view.name,
+        kind: view.kind.as_str(),
+        shard: view.shard,
+        state: view.state.as_str(),
+        restarts: view.restarts,
+        started_at: view.started_at.to_string(),
+        last_failure: view.last_failure.map(|(reason, at)| Failure {
+            reason,
+            at: at.to_string(),
+        }),
+        mailbox_depth: view.mailbox_depth,
+        connected: view.is_connected,
+    }
+}

@@ -1,0 +1,103 @@
+//! The HTTP API: routes, one file each. Between clients and the actors (writing) or the store's
+//! reader (reading). Knows no SQL and no settings; status codes are chosen in `error`.
+
+mod admin;
+mod auth;
+mod body;
+mod error;
+mod events;
+mod health;
+mod json;
+mod lifecycle;
+mod publish;
+mod query;
+mod stats;
+
+pub use auth::{AccessRules, Token, TokenScope};
+pub use lifecycle::Lifecycle;
+
+use crate::{
+    actors::{IngestClient, Roster, StatsClient},
+    store::EventReader,
+};
+use actix_web::{
+    HttpResponse, Resource, Route,
+    dev::Service,
+    guard::{self, Guard},
+    web,
+};
+use error::ApiError;
+use std::{sync::Arc, time::Duration};
+
+/// What the routes work with; one for the whole process.
+#[derive(Clone)]
+pub struct HttpState {
+    /// Writing.
+    pub ingest: IngestClient,
+    /// Counters.
+    pub stats: StatsClient,
+    /// Reading.
+    pub reader: Arc<dyn EventReader>,
+    /// The actors, to look at and to crash.
+    pub roster: Roster,
+    /// Whether the process is going down, and what it still has to answer.
+    pub lifecycle: Lifecycle,
+    /// Who may do what.
+    pub access: AccessRules,
+    /// The numbers.
+    pub limits: HttpLimits,
+}
+
+/// The numbers of the HTTP side.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// The largest body, after decompression.
+    pub body_bytes_max: usize,
+    /// The longest a body may take to arrive.
+    pub body_timeout: Duration,
+    /// The longest a read may take.
+    pub read_timeout: Duration,
+}
+
+/// Puts the routes into an application.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/publish", "POST", web::post().to(publish::one)))
+        .service(resource(
+            "/publish/batch",
+            "POST",
+            web::post().to(publish::batch),
+        ))
+        .service(readable("/events", get().to(events::list)))
+        .service(readable("/stats", get().to(stats::totals)))
+        .service(readable("/health", get().to(health::health)))
+        .service(readable("/livez", get().to(health::live)))
+        .service(readable("/readyz", get().to(health::ready)))
+        .service(readable("/admin/actors", get().to(admin::actors)))
+        .service(resource(
+            "/admin/actors/{name}/crash",
+            "POST",
+            web::post().to(admin::crash),
+        ))
+        .default_service(web::to(not_found));
+}
+
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+fn readable(path: &'static str, route: Route) -> Resource {
+    resource(path, "GET, HEAD", route)
+}
+
+fn resource(path: &'static str, allow: &'static str, route: Route) -> Resource {
+    web::resource(path)
+        .route(route)
+        .default_service(web::to(move || async move {
+            Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow })
+        }))
+}
+
+async fn not_found() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound("there is nothing under this path"))
+}

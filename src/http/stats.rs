@@ -1,0 +1,46 @@
+//! `GET /stats`: the counters of all replicas, and what waits here.
+
+use super::{HttpState, auth::TokenScope, error::ApiError, json};
+use crate::domain::Timestamp;
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Stats {
+    received_count: u64,
+    unique_processed_count: u64,
+    duplicate_dropped_count: u64,
+    conflict_count: u64,
+    rejected_count: u64,
+    topics_count: u64,
+    uptime_seconds: f64,
+    queue_length: u64,
+    last_updated: String,
+}
+
+pub(super) async fn totals(
+    request: HttpRequest,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    state.access.check(&request, TokenScope::Read)?;
+    let totals = state.stats.totals().await?;
+    let waiting: usize = state
+        .roster
+        .statuses()
+        .map(|status| status.events_waiting())
+        .sum();
+    Ok(json::ok(&Stats {
+        received_count: totals.received,
+        unique_processed_count: totals.unique_processed,
+        duplicate_dropped_count: totals.duplicate_dropped,
+        conflict_count: totals.conflicts,
+        rejected_count: totals.rejected,
+        topics_count: totals.topics,
+        uptime_seconds: (state.lifecycle.uptime().as_secs_f64() * 1000.0).round() / 1000.0,
+        queue_length: waiting as u64,
+        last_updated: totals
+            .last_updated
+            .unwrap_or_else(Timestamp::now)
+            .to_string(),
+    }))
+}
