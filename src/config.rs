@@ -10,8 +10,9 @@ mod setting;
 mod values;
 
 pub use setting::ConfigError;
-pub use values::{ApiToken, DatabaseUrl, Engine, LogFormat, RedisUrl, Scope, Secret};
+pub use values::{ApiToken, DatabaseUrl, Engine, RedisUrl, Scope, Secret};
 
+use crate::telemetry::LogFormat;
 use flags::{Arguments, Flags, Subcommand};
 use setting::{Environment, Setting};
 use std::{

@@ -1,7 +1,8 @@
 //! One setting: where its text comes from, and the line that says what is wrong with it. Used by
 //! `config`; the grammars of the values are in `values`.
 
-use super::values::{self, ApiToken, DatabaseUrl, LogFormat, RedisUrl, Secret};
+use super::values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret};
+use crate::telemetry::LogFormat;
 use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive};
 
 /// Looks up an environment variable.
@@ -128,7 +129,7 @@ impl Setting {
     }
 
     pub(super) fn log_format(self) -> Result<Option<LogFormat>, ConfigError> {
-        self.shown(LogFormat::parse)
+        self.shown(values::log_format)
     }
 
     pub(super) fn log_filter(self) -> Result<Option<String>, ConfigError> {

@@ -1,6 +1,7 @@
 //! The grammars of the settings and the types they give. Used by `config` and by whoever gets a
 //! setting from it. An error here says what is expected and never repeats the value.
 
+use crate::telemetry::LogFormat;
 use std::{fmt, net::SocketAddr};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -275,23 +276,11 @@ fn but_starts_with(text: &str) -> String {
     }
 }
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// One readable line an event.
-    #[default]
-    Text,
-    /// One JSON object an event.
-    Json,
-}
-
-impl LogFormat {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("must be text or json".to_owned()),
-        }
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".to_owned()),
     }
 }
 
