@@ -1,6 +1,10 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
 pub mod actors;
+pub mod app;
 pub mod config;
 pub mod domain;
+pub mod healthcheck;
+pub mod http;
 pub mod store;
 pub mod telemetry;
+pub mod wire;

@@ -1,3 +1,62 @@
-//! The oncelog binary.
+//! The oncelog binary: reads the command line, runs what it asks for, and turns the end into an
+//! exit code and at most one line on stderr.
 
-fn main() {}
+use oncelog::{
+    app,
+    config::{Cli, Command, Config, HealthcheckConfig},
+    healthcheck, telemetry,
+};
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// The settings are wrong.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse_from(env::args_os(), |name| env::var_os(name)) {
+        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Healthcheck(config)) => check_health(config),
+        Ok(Command::Help(text)) => {
+            // Whoever closed stdout does not want to read it.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    if let Err(error) = telemetry::init(config.log_format, &config.log_filter) {
+        complain(&error.to_string());
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match actix::System::new().block_on(app::serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check_health(config: HealthcheckConfig) -> ExitCode {
+    match healthcheck::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("unhealthy: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The one line that says why the process ended; what a cause has of further lines is joined.
+fn complain(reason: &str) {
+    let line: Vec<&str> = reason.lines().map(str::trim).collect();
+    let _ = writeln!(io::stderr(), "oncelog: {}", line.join(" "));
+}

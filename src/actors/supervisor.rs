@@ -5,12 +5,12 @@
 //! future that the actor has spawned are dropped, so work that must survive lives in its fields.
 
 use super::status::ActorStatus;
+use crate::telemetry;
 use actix::{
     Actor, Addr, ArbiterHandle, Context, Supervised,
     dev::{ContextFut, channel},
 };
 use std::{
-    any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -85,11 +85,11 @@ async fn supervise<A>(
                 "actor ended, restarting it",
             );
             sleep(pause).await;
-            match catch_unwind(AssertUnwindSafe(|| actor.restart())) {
+            match caught(|| actor.restart()) {
                 Ok(true) => break,
                 // Nobody can send to it any more: the process is going down.
                 Ok(false) => return,
-                Err(panic) => end = Some(message(&*panic)),
+                Err(reason) => end = Some(reason),
             }
         }
     }
@@ -103,20 +103,17 @@ where
     poll_fn(|cx| {
         // Whatever half a handler has left in the actor's fields is the actor's to mend in
         // `restarting`; actix's own state is replaced by its `restart`.
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *actor).poll(cx))) {
+        match caught(|| Pin::new(&mut *actor).poll(cx)) {
             Ok(poll) => poll.map(|()| None),
-            Err(panic) => Poll::Ready(Some(message(&*panic))),
+            Err(reason) => Poll::Ready(Some(reason)),
         }
     })
     .await
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        format!("panicked: {text}")
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        format!("panicked: {text}")
-    } else {
-        "panicked".to_owned()
-    }
+/// Runs the actor's code. A panic comes back as its message; it is not logged here, because the
+/// restart that follows is one line in the log and has it.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    telemetry::quiet_panics(|| catch_unwind(AssertUnwindSafe(run)))
+        .map_err(|_| telemetry::take_last_panic().unwrap_or_else(|| "panicked".to_owned()))
 }

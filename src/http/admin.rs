@@ -101,7 +101,8 @@ pub(super) async fn crash(
     }
     if matches!(asked.mode, Mode::Stop) && matches!(asked.at, At::BeforeCommit | At::AfterCommit) {
         return Err(ApiError::Invalid {
-            detail: "around a commit an actor can only panic; stop goes with now and idle".to_owned(),
+            detail: "around a commit an actor can only panic; stop goes with now and idle"
+                .to_owned(),
             errors: Vec::new(),
         });
     }

@@ -78,8 +78,9 @@ impl AccessRules {
                 "admin calls are off: no ADMIN_TOKEN is set and the service listens beyond loopback",
             ));
         }
-        let secret = bearer(request)
-            .ok_or(ApiError::Unauthorized("send the token as Authorization: Bearer"))?;
+        let secret = bearer(request).ok_or(ApiError::Unauthorized(
+            "send the token as Authorization: Bearer",
+        ))?;
         let digest = digest(secret);
         let mut found: Option<&Token> = None;
         for token in &self.0.tokens {

@@ -29,9 +29,8 @@ pub(super) fn format(request: &HttpRequest) -> Result<Format, ApiError> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else {
         return Ok(Format::Json);
     };
-    let unsupported = || {
-        ApiError::UnsupportedMedia("the content type must be application/json".to_owned())
-    };
+    let unsupported =
+        || ApiError::UnsupportedMedia("the content type must be application/json".to_owned());
     let value = value.to_str().map_err(|_| unsupported())?;
     let mut parts = value.split(';');
     let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();

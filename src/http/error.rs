@@ -33,17 +33,13 @@ pub(super) enum ApiError {
     /// There is no actor of that name; these there are.
     NoSuchActor(String),
     /// The path knows other methods.
-    MethodNotAllowed {
-        allow: &'static str,
-    },
+    MethodNotAllowed { allow: &'static str },
     /// The body did not arrive in time.
     BodyTimeout,
     /// The actor is being restarted already.
     ActorRestarting,
     /// The body is larger than allowed.
-    BodyTooLarge {
-        max_bytes: usize,
-    },
+    BodyTooLarge { max_bytes: usize },
     /// The body's type or encoding is not understood.
     UnsupportedMedia(String),
     /// The body is not what the path takes.
@@ -69,8 +65,14 @@ struct Problem<'a> {
     detail: Cow<'a, str>,
     /// Whether the same request may succeed later.
     retryable: bool,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ProblemField<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProblemField<'a> {
+    pointer: &'a str,
+    detail: &'a str,
 }
 
 impl ApiError {
@@ -146,9 +148,7 @@ impl ApiError {
             Self::BodyTooLarge { max_bytes } => {
                 format!("the body must have at most {max_bytes} bytes").into()
             }
-            Self::Overloaded => {
-                "too much is in flight; nothing of this request was stored".into()
-            }
+            Self::Overloaded => "too much is in flight; nothing of this request was stored".into(),
             Self::ShuttingDown => {
                 "the service is shutting down; nothing of this request was stored".into()
             }
@@ -159,11 +159,18 @@ impl ApiError {
         }
     }
 
-    fn errors(&self) -> &[FieldError] {
-        match self {
+    fn errors(&self) -> Vec<ProblemField<'_>> {
+        let errors: &[FieldError] = match self {
             Self::Invalid { errors, .. } => errors,
             _ => &[],
-        }
+        };
+        errors
+            .iter()
+            .map(|error| ProblemField {
+                pointer: &error.pointer,
+                detail: &error.detail,
+            })
+            .collect()
     }
 }
 
@@ -218,14 +225,17 @@ impl From<WireError> for ApiError {
                 detail,
                 errors: Vec::new(),
             },
-            WireErrorKind::Invalid { errors, total } => Self::Invalid {
-                detail: match total {
+            WireErrorKind::Invalid {
+                errors,
+                errors_total,
+            } => Self::Invalid {
+                detail: match errors_total {
                     1 => "one field is invalid; nothing was stored".to_owned(),
                     many => format!("{many} fields are invalid; nothing was stored"),
                 },
                 errors,
             },
-            WireErrorKind::Unsupported { detail } => Self::UnsupportedMedia(detail),
+            WireErrorKind::UnsupportedData { detail } => Self::UnsupportedMedia(detail),
         }
     }
 }

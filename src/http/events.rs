@@ -27,13 +27,19 @@ fn listing(query: &EventQuery, page: &EventPage, is_clamped: bool) -> Vec<u8> {
         }
         json::push_event(&mut out, stored);
     }
-    out.extend_from_slice(format!("],\"count\":{},\"topic_filter\":", page.events.len()).as_bytes());
+    out.extend_from_slice(
+        format!("],\"count\":{},\"topic_filter\":", page.events.len()).as_bytes(),
+    );
     match &query.topic {
         Some(topic) => json::push_string(&mut out, topic.as_str()),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(
-        format!(",\"limit\":{},\"limit_clamped\":{is_clamped},\"next_cursor\":", query.limit).as_bytes(),
+        format!(
+            ",\"limit\":{},\"limit_clamped\":{is_clamped},\"next_cursor\":",
+            query.limit
+        )
+        .as_bytes(),
     );
     match page.next {
         Some(cursor) => json::push_string(&mut out, &cursor.to_string()),

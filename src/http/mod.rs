@@ -20,12 +20,7 @@ use crate::{
     actors::{IngestClient, Roster, StatsClient},
     store::EventReader,
 };
-use actix_web::{
-    HttpResponse, Resource, Route,
-    dev::Service,
-    guard::{self, Guard},
-    web,
-};
+use actix_web::{HttpResponse, Resource, Route, guard, web};
 use error::ApiError;
 use std::{sync::Arc, time::Duration};
 

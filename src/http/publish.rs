@@ -45,7 +45,9 @@ pub(super) async fn one(
         .ingest
         .append(EventBatch::single(event), permit)
         .await?;
-    let outcome = receipts.first().map_or(Outcome::Stored, |receipt| receipt.outcome);
+    let outcome = receipts
+        .first()
+        .map_or(Outcome::Stored, |receipt| receipt.outcome);
     Ok(json::ok(&Published {
         status: "accepted",
         event_id: event_id.as_str(),

@@ -1,0 +1,280 @@
+//! The application: the only place that knows all the others. Reads the settings, makes the store,
+//! the actors and the HTTP server, wires them together, and takes them down in order.
+
+use crate::{
+    actors::{
+        ActorKind, ActorStatus, Admission, GroupLimits, IngestActor, IngestClient, PersistActor,
+        PersistSettings, RestartPolicy, Roster, SharedCounts, StatsActor, StatsClient,
+        start_supervised,
+    },
+    config::{Config, Scope},
+    http::{self, AccessRules, HttpLimits, HttpState, Lifecycle, Token, TokenScope},
+    store::{self, EventReader, Store, StoreError, StoreOptions},
+};
+use actix::{Addr, Arbiter};
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, ServerHandle, Service},
+    web::Data,
+};
+use anyhow::{Context, anyhow};
+use std::{net::TcpListener, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, timeout},
+};
+
+/// Connections that wait to be accepted, beyond which a client's first packet is lost.
+const LISTEN_BACKLOG: i32 = 4096;
+/// An idle connection is kept that long, longer than common proxies keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The longest a request's head may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest a read or a reading of the counters may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before the second attempt to reconnect to the database.
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Between two looks whether the database is there yet.
+const START_PAUSE: Duration = Duration::from_millis(250);
+/// After the last answer: for its bytes to reach the client.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves until the process is told to end.
+///
+/// # Errors
+/// What keeps it from serving at all: a taken port, or settings that the database refuses.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything else: a taken port should end the start and leave no trace.
+    let listener = listen(&config)?;
+    let store = store::open(config.database_url.expose(), store_options(&config))
+        .map_err(|error| anyhow!("DATABASE_URL (--database-url): {error}"))?;
+    let arbiter = Arbiter::new();
+    let domain = start_actors(&config, &store, &arbiter);
+    let lifecycle = Lifecycle::default();
+    let state = HttpState {
+        ingest: domain.ingest,
+        stats: domain.stats.clone(),
+        reader: Arc::clone(&store.reader),
+        roster: domain.roster.clone(),
+        lifecycle: lifecycle.clone(),
+        access: access_rules(&config),
+        limits: HttpLimits {
+            body_bytes_max: config.max_body_bytes,
+            body_timeout: Duration::from_millis(config.body_timeout_ms),
+            read_timeout: READ_TIMEOUT,
+        },
+    };
+    let server = http_server(&config, listener, state)?;
+    let handle = server.handle();
+    tracing::info!(
+        address = %config.bind,
+        engine = store.engine,
+        database = config.database_url.redacted(),
+        persist_actors = config.persist_actors,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving",
+    );
+    let server = actix::spawn(server);
+    let ended = tokio::select! {
+        name = termination()? => {
+            tracing::info!(signal = name, "shutting down");
+            Ok(())
+        }
+        error = misconfiguration(&*store.reader) => Err(error),
+    };
+    let deadline = Instant::now() + Duration::from_millis(config.shutdown_timeout_ms);
+    drain(&handle, &lifecycle, &domain.roster, deadline).await;
+    domain.stats.flush().await;
+    arbiter.stop();
+    // Closing is a courtesy to the database; it must not hold up the end.
+    let _ = timeout(LINGER, store.reader.close()).await;
+    drop(server);
+    if ended.is_ok() {
+        tracing::info!("shut down");
+    }
+    ended
+}
+
+fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let domain = socket2::Domain::for_address(config.bind);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&config.bind.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error: std::io::Error| anyhow!("cannot listen on {}: {error}", config.bind))
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        read_connections_max: config.read_connections_max,
+        connect_timeout: Duration::from_millis(config.database_connect_timeout_ms),
+        statement_timeout: Duration::from_millis(config.database_statement_timeout_ms),
+    }
+}
+
+/// The actors, as the rest of the process sees them.
+struct Domain {
+    ingest: IngestClient,
+    stats: StatsClient,
+    roster: Roster,
+}
+
+fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> Domain {
+    let arbiter = arbiter.handle();
+    let policy = RestartPolicy {
+        pause_min: Duration::from_millis(config.restart_pause_ms_min),
+        pause_max: Duration::from_millis(config.restart_pause_ms_max),
+        healthy_after: Duration::from_millis(config.restart_healthy_ms),
+        restarts_max: config.restarts_max,
+    };
+    let persist_settings = PersistSettings {
+        group: GroupLimits {
+            events_max: config.group_events_max,
+            bytes_max: config.group_bytes_max,
+        },
+        reconnect_pause_min: RECONNECT_PAUSE_MIN,
+        reconnect_pause_max: Duration::from_millis(config.reconnect_pause_ms_max),
+    };
+    let counts = SharedCounts::default();
+
+    let stats_status = ActorStatus::new(ActorKind::Stats, None);
+    let stats = {
+        let (status, reader, counts) = (
+            stats_status.clone(),
+            Arc::clone(&store.reader),
+            counts.clone(),
+        );
+        let interval = Duration::from_millis(config.stats_interval_ms);
+        start_supervised(&arbiter, policy, stats_status.clone(), move || {
+            StatsActor::new(status, reader, interval, &counts)
+        })
+    };
+    let shards: Vec<(Addr<PersistActor>, ActorStatus)> = (0..config.persist_actors)
+        .map(|shard| {
+            let status = ActorStatus::new(ActorKind::Persist, Some(shard));
+            let (own_status, writers, stats) =
+                (status.clone(), Arc::clone(&store.writers), stats.clone());
+            let actor = start_supervised(&arbiter, policy, status.clone(), move || {
+                PersistActor::new(shard, own_status, persist_settings, writers, stats)
+            });
+            (actor, status)
+        })
+        .collect();
+    let ingest_status = ActorStatus::new(ActorKind::Ingest, None);
+    let ingest = {
+        let (status, shards) = (ingest_status.clone(), shards.clone());
+        start_supervised(&arbiter, policy, ingest_status.clone(), move || {
+            IngestActor::new(status, shards)
+        })
+    };
+
+    let mut roster = Roster::default();
+    roster.add(ingest_status.clone(), ingest.clone().recipient());
+    for (actor, status) in shards {
+        roster.add(status, actor.recipient());
+    }
+    roster.add(stats_status, stats.clone().recipient());
+    Domain {
+        ingest: IngestClient::new(
+            ingest,
+            ingest_status,
+            Admission::new(config.inflight_events_max, config.inflight_bytes_max),
+            Duration::from_millis(config.publish_timeout_ms),
+        ),
+        stats: StatsClient::new(stats, &counts, Arc::clone(&store.reader), READ_TIMEOUT),
+        roster,
+    }
+}
+
+fn access_rules(config: &Config) -> AccessRules {
+    let scope = |scope: &Scope| match scope {
+        Scope::Publish => TokenScope::Publish,
+        Scope::Read => TokenScope::Read,
+        Scope::Admin => TokenScope::Admin,
+    };
+    let tokens = config
+        .api_tokens
+        .iter()
+        .map(|token| {
+            Token::new(
+                token.secret.expose(),
+                token.scopes.iter().map(scope).collect(),
+            )
+        })
+        .collect();
+    let admin_token = config.admin_token.as_ref().map(|secret| secret.expose());
+    AccessRules::new(tokens, admin_token, config.bind.ip().is_loopback())
+}
+
+fn http_server(config: &Config, listener: TcpListener, state: HttpState) -> anyhow::Result<Server> {
+    let workers = config.http_workers;
+    let server = HttpServer::new(move || {
+        let lifecycle = state.lifecycle.clone();
+        App::new()
+            .app_data(Data::new(state.clone()))
+            .wrap_fn(move |request, service| {
+                let in_flight = lifecycle.enter();
+                let response = service.call(request);
+                async move {
+                    let response = response.await;
+                    drop(in_flight);
+                    response
+                }
+            })
+            .configure(http::routes)
+    })
+    .workers(workers)
+    .max_connections((config.connections_max / workers).max(1))
+    .tcp_nodelay(true)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(LINGER.as_secs())
+    .disable_signals()
+    .listen(listener)
+    .context("cannot serve on the listening socket")?;
+    Ok(server.run())
+}
+
+/// Resolves with the name of the signal that asks the process to end.
+fn termination() -> anyhow::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// A database that is not there yet is waited for, by everybody who needs it. One that is there and
+/// refuses the settings will do so for ever: that ends the start.
+async fn misconfiguration(reader: &dyn EventReader) -> anyhow::Error {
+    loop {
+        match reader.ping().await {
+            Ok(()) => return std::future::pending().await,
+            Err(error @ StoreError::Misconfigured { .. }) => {
+                return anyhow!(error).context("DATABASE_URL (--database-url)");
+            }
+            Err(_) => sleep(START_PAUSE).await,
+        }
+    }
+}
+
+/// No new connections; what is in flight is committed and answered.
+async fn drain(handle: &ServerHandle, lifecycle: &Lifecycle, roster: &Roster, deadline: Instant) {
+    lifecycle.drain();
+    handle.pause().await;
+    if !lifecycle.drained(deadline).await {
+        tracing::warn!("some requests were not answered before the deadline");
+    }
+    // Closes idle connections, and gives the last answers a moment to leave.
+    handle.stop(true).await;
+    // Nobody waits for these any more, but their transactions may as well end well.
+    while roster.statuses().any(|status| status.events_waiting() > 0) && Instant::now() < deadline {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
