@@ -1,6 +1,7 @@
 //! oncelog stores each `(topic, event_id)` exactly once, for ever.
 pub mod actors;
 pub mod app;
+pub mod bridge;
 pub mod config;
 pub mod domain;
 pub mod healthcheck;

@@ -59,6 +59,11 @@ impl IngestClient {
         &self.admission
     }
 
+    /// The moment at which a request that came in now has to be answered.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
     /// Stores a request; returns after the commit, one receipt an event.
     ///
     /// # Errors
@@ -67,8 +72,8 @@ impl IngestClient {
         &self,
         batch: EventBatch,
         permit: Permit,
+        deadline: Instant,
     ) -> Result<Vec<Receipt>, AppendError> {
-        let deadline = Instant::now() + self.timeout;
         let batch = Arc::new(batch);
         let permit = Arc::new(permit);
         loop {

@@ -12,6 +12,7 @@
 
 mod admission;
 mod client;
+mod dead_letters;
 mod ingest;
 mod messages;
 mod persist;
@@ -21,6 +22,7 @@ mod supervisor;
 
 pub use admission::{Admission, BytesPermit, Overloaded, Permit};
 pub use client::{AppendError, IngestClient};
+pub use dead_letters::{DeadLetterClient, KeepError};
 pub use ingest::IngestActor;
 pub use messages::{Crash, CrashMode, CrashPoint, Rejected};
 pub use persist::{GroupLimits, PersistActor, PersistSettings};

@@ -238,7 +238,7 @@ impl ActorStatus {
     }
 
     /// Does what a crash message says, if it means this life.
-    pub(super) fn obey<A>(&self, crash: Crash, ctx: &mut Context<A>)
+    pub fn obey<A>(&self, crash: Crash, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>>,
     {

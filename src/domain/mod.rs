@@ -3,6 +3,7 @@
 
 mod batch;
 mod cursor;
+mod dead_letter;
 mod event;
 mod json;
 mod outcome;
@@ -13,6 +14,7 @@ mod timestamp;
 
 pub use batch::{BATCH_EVENTS_MAX, EventBatch, EventBatchError};
 pub use cursor::{Cursor, CursorError};
+pub use dead_letter::{DEAD_LETTER_BYTES_MAX, DeadLetter, NewDeadLetter};
 pub use event::{Event, StoredEvent};
 pub use outcome::{Outcome, Receipt};
 pub use payload::{PAYLOAD_DEPTH_MAX, Payload, PayloadError};

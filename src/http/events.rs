@@ -1,7 +1,10 @@
 //! `GET /events`: what is stored, a page at a time.
 
 use super::{HttpState, auth::TokenScope, error::ApiError, json, query};
-use crate::domain::{EventPage, EventQuery};
+use crate::{
+    domain::{EventPage, EventQuery},
+    wire,
+};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use tokio::time::timeout;
 
@@ -31,7 +34,7 @@ fn listing(query: &EventQuery, page: &EventPage, is_clamped: bool) -> Vec<u8> {
         format!("],\"count\":{},\"topic_filter\":", page.events.len()).as_bytes(),
     );
     match &query.topic {
-        Some(topic) => json::push_string(&mut out, topic.as_str()),
+        Some(topic) => wire::push_string(&mut out, topic.as_str()),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(
@@ -42,7 +45,7 @@ fn listing(query: &EventQuery, page: &EventPage, is_clamped: bool) -> Vec<u8> {
         .as_bytes(),
     );
     match page.next {
-        Some(cursor) => json::push_string(&mut out, &cursor.to_string()),
+        Some(cursor) => wire::push_string(&mut out, &cursor.to_string()),
         None => out.extend_from_slice(b"null"),
     }
     out.push(b'}');

@@ -35,6 +35,7 @@ pub(super) async fn one(
     payload: web::Payload,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
+    let deadline = state.ingest.deadline();
     open(&request, &state)?;
     let body::Format::Json = body::format(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
@@ -43,7 +44,7 @@ pub(super) async fn one(
     let permit = state.ingest.admission().admit(1, permit)?;
     let receipts = state
         .ingest
-        .append(EventBatch::single(event), permit)
+        .append(EventBatch::single(event), permit, deadline)
         .await?;
     let outcome = receipts
         .first()
@@ -66,6 +67,7 @@ pub(super) async fn batch(
     payload: web::Payload,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
+    let deadline = state.ingest.deadline();
     open(&request, &state)?;
     let body::Format::Json = body::format(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
@@ -74,7 +76,7 @@ pub(super) async fn batch(
         .ingest
         .admission()
         .admit(batch.events().len(), permit)?;
-    let receipts = state.ingest.append(batch, permit).await?;
+    let receipts = state.ingest.append(batch, permit, deadline).await?;
     Ok(json::ok(&summary(&receipts)))
 }
 

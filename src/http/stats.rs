@@ -13,6 +13,7 @@ struct Stats {
     conflict_count: u64,
     rejected_count: u64,
     topics_count: u64,
+    dead_letter_count: u64,
     uptime_seconds: f64,
     queue_length: u64,
     last_updated: String,
@@ -36,6 +37,7 @@ pub(super) async fn totals(
         conflict_count: totals.conflicts,
         rejected_count: totals.rejected,
         topics_count: totals.topics,
+        dead_letter_count: totals.dead_letters,
         uptime_seconds: (state.lifecycle.uptime().as_secs_f64() * 1000.0).round() / 1000.0,
         queue_length: waiting as u64,
         last_updated: totals

@@ -40,7 +40,8 @@ mod sqlite;
 pub use error::StoreError;
 
 use crate::domain::{
-    EventBatch, EventId, EventPage, EventQuery, Receipt, StoredEvent, Timestamp, Topic,
+    DeadLetter, EventBatch, EventId, EventPage, EventQuery, NewDeadLetter, Receipt, StoredEvent,
+    Timestamp, Topic,
 };
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -119,6 +120,21 @@ pub trait EventReader: Send + Sync {
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
+/// What could not become an event. Calls may be repeated: they do the same once more.
+pub trait DeadLetterStore: Send + Sync {
+    /// Keeps letters whose origins are not kept yet.
+    fn keep<'a>(&'a self, letters: &'a [NewDeadLetter]) -> StoreFuture<'a, ()>;
+
+    /// Letters with smaller numbers than `before`, newest first, at most `limit` of them.
+    fn dead_letters(&self, before: Option<i64>, limit: u32) -> StoreFuture<'_, Vec<DeadLetter>>;
+
+    /// One letter.
+    fn dead_letter(&self, id: i64) -> StoreFuture<'_, Option<DeadLetter>>;
+
+    /// Throws a letter away; says whether it was there.
+    fn delete(&self, id: i64) -> StoreFuture<'_, bool>;
+}
+
 /// The counters of `/stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -134,6 +150,8 @@ pub struct Totals {
     pub rejected: u64,
     /// Topics with at least one stored event.
     pub topics: u64,
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
     /// When a counter last changed; `None` before the first time.
     pub last_updated: Option<Timestamp>,
 }
@@ -171,6 +189,8 @@ pub struct Store {
     pub writers: Arc<dyn WriterSource>,
     /// For everybody who reads.
     pub reader: Arc<dyn EventReader>,
+    /// For the bridge, and for those who look at what it could not store.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
     /// Which engine it is, for logs: `postgres` or `sqlite`.
     pub engine: &'static str,
 }

@@ -1,10 +1,13 @@
 //! Postgres behind the seam. Private to the store; the only module that knows its settings.
 
+mod dead_letters;
 mod error;
 mod reader;
 mod writer;
 
-use super::{EventWriter, Store, StoreError, StoreFuture, StoreOptions, WriterSource};
+use super::{
+    DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions, WriterSource,
+};
 use error::translate;
 use reader::PostgresReader;
 use sqlx::{
@@ -61,9 +64,11 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         .acquire_timeout(options.connect_timeout)
         .test_before_acquire(true)
         .connect_lazy_with(database.named("reader"));
+    let reader = Arc::new(PostgresReader::new(Arc::clone(&database), pool));
     Ok(Store {
-        writers: Arc::new(PostgresWriters(Arc::clone(&database))),
-        reader: Arc::new(PostgresReader::new(database, pool)),
+        writers: Arc::new(PostgresWriters(database)),
+        dead_letters: Arc::clone(&reader) as Arc<dyn DeadLetterStore>,
+        reader,
         engine: "postgres",
     })
 }

@@ -14,7 +14,7 @@ use std::{error::Error, pin::Pin, sync::Arc};
 
 pub(super) struct PostgresReader {
     database: Arc<Database>,
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
 impl PostgresReader {
@@ -22,7 +22,7 @@ impl PostgresReader {
         Self { database, pool }
     }
 
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, sqlx::Error>>,
@@ -163,6 +163,7 @@ impl EventReader for PostgresReader {
                         coalesce(sum(conflict_count), 0)::bigint as conflicts, \
                         coalesce(sum(rejected_count), 0)::bigint as rejected, \
                         coalesce(sum(topics_count), 0)::bigint as topics, \
+                        coalesce(sum(dead_letter_count), 0)::bigint as dead_letters, \
                         max(updated_at) as last_updated \
                  from system_stats",
             )
@@ -246,6 +247,7 @@ fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
         conflicts: count(&row, "conflicts")?,
         rejected: count(&row, "rejected")?,
         topics: count(&row, "topics")?,
+        dead_letters: count(&row, "dead_letters")?,
         last_updated: row
             .try_get::<Option<DateTime<Utc>>, _>("last_updated")?
             .map(timestamp)
