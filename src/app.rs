@@ -3,22 +3,27 @@
 
 use crate::{
     actors::{
-        ActorKind, ActorStatus, Admission, GroupLimits, IngestActor, IngestClient, PersistActor,
-        PersistSettings, RestartPolicy, Roster, SharedCounts, StatsActor, StatsClient,
-        start_supervised,
+        ActorKind, ActorStatus, Admission, DeadLetterClient, GroupLimits, IngestActor,
+        IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
+        StatsActor, StatsClient, start_supervised,
     },
-    config::{Config, Scope},
-    http::{self, AccessRules, HttpLimits, HttpState, Lifecycle, Token, TokenScope},
+    bridge::{BridgeSettings, BrokerClient, RedisBridgeActor, StreamNames},
+    config::{Config, RedisUrl, Scope},
+    http::{self, AccessRules, Broker, HttpLimits, HttpState, Lifecycle, Token, TokenScope},
     store::{self, EventReader, Store, StoreError, StoreOptions},
 };
-use actix::{Addr, Arbiter};
+use actix::{Addr, Arbiter, ArbiterHandle};
 use actix_web::{
     App, HttpServer,
     dev::{Server, ServerHandle, Service},
     web::Data,
 };
 use anyhow::{Context, anyhow};
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep, timeout},
@@ -49,18 +54,21 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let store = store::open(config.database_url.expose(), store_options(&config))
         .map_err(|error| anyhow!("DATABASE_URL (--database-url): {error}"))?;
     let arbiter = Arbiter::new();
-    let domain = start_actors(&config, &store, &arbiter);
+    let domain = start_actors(&config, &store, &arbiter)?;
     let lifecycle = Lifecycle::default();
     let state = HttpState {
         ingest: domain.ingest,
         stats: domain.stats.clone(),
         reader: Arc::clone(&store.reader),
+        dead_letters: Arc::clone(&store.dead_letters),
+        broker: domain.broker,
         roster: domain.roster.clone(),
         lifecycle: lifecycle.clone(),
         access: access_rules(&config),
         limits: HttpLimits {
             body_bytes_max: config.max_body_bytes,
             body_timeout: Duration::from_millis(config.body_timeout_ms),
+            publish_timeout: Duration::from_millis(config.publish_timeout_ms),
             read_timeout: READ_TIMEOUT,
         },
     };
@@ -119,10 +127,11 @@ fn store_options(config: &Config) -> StoreOptions {
 struct Domain {
     ingest: IngestClient,
     stats: StatsClient,
+    broker: Option<Broker>,
     roster: Roster,
 }
 
-fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> Domain {
+fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> anyhow::Result<Domain> {
     let arbiter = arbiter.handle();
     let policy = RestartPolicy {
         pause_min: Duration::from_millis(config.restart_pause_ms_min),
@@ -171,22 +180,75 @@ fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> Domain {
         })
     };
 
+    let client = IngestClient::new(
+        ingest.clone(),
+        ingest_status.clone(),
+        shards.iter().map(|(_, status)| status.clone()).collect(),
+        Admission::new(config.inflight_events_max, config.inflight_bytes_max),
+        Duration::from_millis(config.publish_timeout_ms),
+    );
     let mut roster = Roster::default();
-    roster.add(ingest_status.clone(), ingest.clone().recipient());
+    roster.add(ingest_status, ingest.recipient());
     for (actor, status) in shards {
         roster.add(status, actor.recipient());
     }
     roster.add(stats_status, stats.clone().recipient());
-    Domain {
-        ingest: IngestClient::new(
-            ingest,
-            ingest_status,
-            Admission::new(config.inflight_events_max, config.inflight_bytes_max),
-            Duration::from_millis(config.publish_timeout_ms),
-        ),
+    let broker = match &config.redis_url {
+        Some(url) => {
+            let (broker, bridge) = start_bridge(config, url, store, &client, &arbiter, policy)?;
+            roster.add(broker.bridge.clone(), bridge.recipient());
+            Some(broker)
+        }
+        None => None,
+    };
+    Ok(Domain {
+        ingest: client,
         stats: StatsClient::new(stats, &counts, Arc::clone(&store.reader), READ_TIMEOUT),
+        broker,
         roster,
-    }
+    })
+}
+
+fn start_bridge(
+    config: &Config,
+    url: &RedisUrl,
+    store: &Store,
+    ingest: &IngestClient,
+    arbiter: &ArbiterHandle,
+    policy: RestartPolicy,
+) -> anyhow::Result<(Broker, Addr<RedisBridgeActor>)> {
+    let client = redis::Client::open(url.expose()).context("REDIS_URL (--redis-url)")?;
+    let settings = BridgeSettings {
+        names: StreamNames {
+            stream: config.broker_stream.clone(),
+            group: config.broker_group.clone(),
+            consumer: config.broker_consumer.clone(),
+        },
+        takeover_after: Duration::from_millis(config.broker_takeover_ms),
+        entry_bytes_max: config.max_body_bytes,
+    };
+    let status = ActorStatus::new(ActorKind::RedisBridge, None);
+    let entries_in_flight = Arc::new(AtomicUsize::new(0));
+    let broker = Broker {
+        client: BrokerClient::new(client.clone(), &settings.names)?,
+        bridge: status.clone(),
+        entries_in_flight: Arc::clone(&entries_in_flight),
+    };
+    let actor = {
+        let (status, ingest) = (status.clone(), ingest.clone());
+        let dead_letters = DeadLetterClient::new(Arc::clone(&store.dead_letters));
+        start_supervised(arbiter, policy, broker.bridge.clone(), move || {
+            RedisBridgeActor::new(
+                status,
+                client,
+                settings,
+                ingest,
+                dead_letters,
+                entries_in_flight,
+            )
+        })
+    };
+    Ok((broker, actor))
 }
 
 fn access_rules(config: &Config) -> AccessRules {

@@ -57,6 +57,15 @@ pub struct Config {
     pub redis_url: Option<RedisUrl>,
     /// Shards, one database connection each. The cores, 2 to 8, on Postgres; 1 on SQLite.
     pub persist_actors: usize,
+    /// Key of the broker's stream. `oncelog:events`.
+    pub broker_stream: String,
+    /// Consumer group, shared by all replicas. `oncelog`.
+    pub broker_group: String,
+    /// Consumer name, the same after a restart and another one for each replica. The host's name
+    /// and the port.
+    pub broker_consumer: String,
+    /// Entries that another consumer has held for that long are taken over. 30,000.
+    pub broker_takeover_ms: u64,
 
     /// What the admin calls ask for; `None` = open on a loopback bind, closed otherwise.
     pub admin_token: Option<Secret>,
@@ -158,8 +167,9 @@ impl Config {
             .number(1..=500)?
             .unwrap_or(10);
 
+        let bind = bind(flags.bind, env)?;
         Ok(Self {
-            bind: bind(flags.bind, env)?,
+            bind,
             http_workers: setting("HTTP_WORKERS", flags.http_workers)?
                 .number(1..=64)?
                 .unwrap_or_else(|| (cores() / 2).clamp(1, 8)),
@@ -188,6 +198,18 @@ impl Config {
                     Engine::Postgres => cores().clamp(2, 8),
                     Engine::Sqlite => 1,
                 }),
+            broker_stream: setting("BROKER_STREAM", flags.broker_stream)?
+                .name()?
+                .unwrap_or_else(|| "oncelog:events".to_owned()),
+            broker_group: setting("BROKER_GROUP", flags.broker_group)?
+                .name()?
+                .unwrap_or_else(|| "oncelog".to_owned()),
+            broker_consumer: setting("BROKER_CONSUMER", flags.broker_consumer)?
+                .name()?
+                .unwrap_or_else(|| default_consumer(bind)),
+            broker_takeover_ms: setting("BROKER_TAKEOVER_MS", flags.broker_takeover_ms)?
+                .number(1_000..=40_000)?
+                .unwrap_or(30_000),
             admin_token: setting("ADMIN_TOKEN", flags.admin_token)?.secret()?,
             api_tokens: setting("API_TOKENS", flags.api_tokens)?.api_tokens()?,
             inflight_events_max: setting("INFLIGHT_EVENTS_MAX", flags.inflight_events_max)?
@@ -259,6 +281,15 @@ impl HealthcheckConfig {
 fn bind(flag: Option<String>, env: Environment<'_>) -> Result<SocketAddr, ConfigError> {
     let address = Setting::find("BIND", flag, env)?.address()?;
     Ok(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))))
+}
+
+/// The same after a restart of the process, so that it finds what it left pending.
+fn default_consumer(bind: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => format!("oncelog-{}", bind.port()),
+        host => format!("{host}-{}", bind.port()),
+    }
 }
 
 fn cores() -> usize {

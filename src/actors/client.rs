@@ -2,7 +2,7 @@
 
 use super::{
     admission::{Admission, Permit},
-    ingest::IngestActor,
+    ingest::{IngestActor, shard_of},
     messages::{Append, Job},
     status::ActorStatus,
 };
@@ -34,6 +34,7 @@ pub enum AppendError {
 pub struct IngestClient {
     ingest: Addr<IngestActor>,
     status: ActorStatus,
+    shards: Arc<[ActorStatus]>,
     admission: Admission,
     timeout: Duration,
 }
@@ -43,12 +44,14 @@ impl IngestClient {
     pub fn new(
         ingest: Addr<IngestActor>,
         status: ActorStatus,
+        shards: Vec<ActorStatus>,
         admission: Admission,
         timeout: Duration,
     ) -> Self {
         Self {
             ingest,
             status,
+            shards: shards.into(),
             admission,
             timeout,
         }
@@ -64,17 +67,21 @@ impl IngestClient {
         Instant::now() + self.timeout
     }
 
+    /// How long the shard of a request has been without its database; `None` where it has it.
+    pub fn outage(&self, batch: &EventBatch) -> Option<Duration> {
+        self.shards[shard_of(batch, self.shards.len())].disconnected_for()
+    }
+
     /// Stores a request; returns after the commit, one receipt an event.
     ///
     /// # Errors
     /// [`AppendError`]; after [`AppendError::TimedOut`] the request may have been stored.
     pub async fn append(
         &self,
-        batch: EventBatch,
+        batch: Arc<EventBatch>,
         permit: Permit,
         deadline: Instant,
     ) -> Result<Vec<Receipt>, AppendError> {
-        let batch = Arc::new(batch);
         let permit = Arc::new(permit);
         loop {
             let (reply, answer) = oneshot::channel();

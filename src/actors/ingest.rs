@@ -48,7 +48,7 @@ impl Handler<Crash> for IngestActor {
 }
 
 /// A request is never split: it goes whole to the shard of its first event's topic.
-fn shard_of(batch: &EventBatch, shards: usize) -> usize {
+pub(super) fn shard_of(batch: &EventBatch, shards: usize) -> usize {
     let hash = fnv1a(batch.first().topic());
     usize::try_from(hash % shards.max(1) as u64).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use crate::domain::Timestamp;
 use actix::{Actor, ActorContext, Context, Recipient};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 use tokio::time::{Duration, Instant};
 
@@ -68,8 +68,8 @@ struct Shared {
     shard: Option<usize>,
     messages: AtomicUsize,
     events: AtomicUsize,
-    /// Whether it has what it needs from outside: its database connection, its broker.
-    is_connected: AtomicBool,
+    /// Since when it lacks what it needs from outside: its database connection, its broker.
+    disconnected_since: Mutex<Option<Instant>>,
     life: Mutex<Life>,
 }
 
@@ -127,8 +127,10 @@ impl ActorStatus {
             shard,
             messages: AtomicUsize::new(0),
             events: AtomicUsize::new(0),
-            // Those that need nothing from outside have all they need.
-            is_connected: AtomicBool::new(matches!(kind, ActorKind::Ingest | ActorKind::Stats)),
+            disconnected_since: Mutex::new(match kind {
+                ActorKind::Ingest | ActorKind::Stats => None,
+                ActorKind::Persist | ActorKind::RedisBridge => Some(Instant::now()),
+            }),
             life: Mutex::new(Life {
                 incarnation: 0,
                 is_up: false,
@@ -144,6 +146,11 @@ impl ActorStatus {
     /// The actor's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The actor's kind.
+    pub fn kind(&self) -> ActorKind {
+        self.0.kind
     }
 
     /// Which life the actor is in, counted from 0.
@@ -169,12 +176,25 @@ impl ActorStatus {
 
     /// Whether it reaches the database or the broker that it needs.
     pub fn is_connected(&self) -> bool {
-        self.0.is_connected.load(Ordering::Relaxed)
+        self.disconnected_for().is_none()
+    }
+
+    /// How long it has not reached what it needs; `None` where it does.
+    pub fn disconnected_for(&self) -> Option<Duration> {
+        let since = &self.0.disconnected_since;
+        let since = since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
     }
 
     /// Says whether it reaches what it needs.
     pub fn set_connected(&self, is_connected: bool) {
-        self.0.is_connected.store(is_connected, Ordering::Relaxed);
+        let since = &self.0.disconnected_since;
+        let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = match *since {
+            _ if is_connected => None,
+            None => Some(Instant::now()),
+            earlier => earlier,
+        };
     }
 
     /// Events that wait for it or for its transaction.

@@ -299,7 +299,7 @@ impl Bridge {
     }
 
     async fn append_batch(&self, events: Vec<Event>) -> Result<(), AppendError> {
-        let Ok(batch) = EventBatch::new(events) else {
+        let Ok(batch) = EventBatch::new(events).map(Arc::new) else {
             return Ok(());
         };
         loop {
@@ -310,7 +310,11 @@ impl Bridge {
                 continue;
             };
             let deadline = self.ingest.deadline();
-            match self.ingest.append(batch.clone(), permit, deadline).await {
+            match self
+                .ingest
+                .append(Arc::clone(&batch), permit, deadline)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(AppendError::Refused) => return Err(AppendError::Refused),
                 Err(AppendError::TimedOut) => sleep(RETRY_PAUSE).await,

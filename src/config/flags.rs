@@ -54,6 +54,18 @@ pub(super) struct Flags {
     /// Redis whose stream brings events, redis://…; without it there is no broker
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) redis_url: Option<String>,
+    /// Key of the broker's stream [default: oncelog:events]
+    #[arg(long, value_name = "KEY", help_heading = "Storing")]
+    pub(super) broker_stream: Option<String>,
+    /// Consumer group, the same for all replicas [default: oncelog]
+    #[arg(long, value_name = "NAME", help_heading = "Storing")]
+    pub(super) broker_group: Option<String>,
+    /// Consumer name, another one for each replica [default: the host's name and the port]
+    #[arg(long, value_name = "NAME", help_heading = "Storing")]
+    pub(super) broker_consumer: Option<String>,
+    /// Time after which entries that a dead consumer holds are taken over [default: 30000]
+    #[arg(long, value_name = "MS", help_heading = "Storing")]
+    pub(super) broker_takeover_ms: Option<String>,
     /// Shards, one connection each, 1 to 64 [default: the cores, 2 to 8; 1 on SQLite]
     #[arg(long, value_name = "N", help_heading = "Storing")]
     pub(super) persist_actors: Option<String>,

@@ -128,6 +128,10 @@ impl Setting {
         self.shown(values::address)
     }
 
+    pub(super) fn name(self) -> Result<Option<String>, ConfigError> {
+        self.shown(values::name)
+    }
+
     pub(super) fn log_format(self) -> Result<Option<LogFormat>, ConfigError> {
         self.shown(values::log_format)
     }

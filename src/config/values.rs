@@ -276,6 +276,14 @@ fn but_starts_with(text: &str) -> String {
     }
 }
 
+/// A key or name in the broker.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err("must have at most 255 printable ASCII characters and no blanks".to_owned())
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text.to_ascii_lowercase().as_str() {
         "text" => Ok(LogFormat::Text),

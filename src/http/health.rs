@@ -1,7 +1,10 @@
 //! `GET /health`, `/livez` and `/readyz`: for people, for restarts, for load balancers.
 
 use super::{HttpState, json};
-use crate::{actors::ActorState, domain::Timestamp};
+use crate::{
+    actors::{ActorKind, ActorState},
+    domain::Timestamp,
+};
 use actix_web::{HttpResponse, http::header::RETRY_AFTER, web::Data};
 use serde::Serialize;
 use std::time::Duration;
@@ -26,18 +29,32 @@ struct Readiness {
 }
 
 pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
-    let is_connected = matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(())));
-    let health = Health {
-        status: if is_connected { "healthy" } else { "unhealthy" },
-        database: if is_connected {
+    let database = async { matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(()))) };
+    let redis = async {
+        match &state.broker {
+            Some(broker) => Some(broker.client.ping().await),
+            None => None,
+        }
+    };
+    let (has_database, has_redis) = tokio::join!(database, redis);
+    let connection = |is_there| {
+        if is_there {
             "connected"
         } else {
             "disconnected"
+        }
+    };
+    let health = Health {
+        status: match (has_database, has_redis) {
+            (false, _) => "unhealthy",
+            (true, Some(false)) => "degraded",
+            (true, _) => "healthy",
         },
-        redis: "disabled",
+        database: connection(has_database),
+        redis: has_redis.map_or("disabled", connection),
         timestamp: Timestamp::now().to_string(),
     };
-    if is_connected {
+    if has_database {
         return json::ok(&health);
     }
     HttpResponse::ServiceUnavailable()
@@ -61,7 +78,8 @@ pub(super) async fn ready(state: Data<HttpState>) -> HttpResponse {
         if status.state() == ActorState::Failed {
             reasons.push(format!("{} has failed", status.name()));
         }
-        if !status.is_connected() {
+        // A lost broker degrades the service; what comes over HTTP is stored all the same.
+        if status.kind() != ActorKind::RedisBridge && !status.is_connected() {
             reasons.push(format!("{} is not connected", status.name()));
         }
     }

@@ -9,6 +9,13 @@ pub(super) fn ok(body: &impl Serialize) -> HttpResponse {
     bytes(serde_json::to_vec(body).unwrap_or_default())
 }
 
+/// A 202 with a JSON body.
+pub(super) fn accepted(body: &impl Serialize) -> HttpResponse {
+    HttpResponse::Accepted()
+        .content_type("application/json")
+        .body(serde_json::to_vec(body).unwrap_or_default())
+}
+
 /// A 200 with a body that is JSON already.
 pub(super) fn bytes(body: Vec<u8>) -> HttpResponse {
     HttpResponse::Ok()

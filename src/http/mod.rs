@@ -4,6 +4,8 @@
 mod admin;
 mod auth;
 mod body;
+mod broker;
+mod dead_letters;
 mod error;
 mod events;
 mod health;
@@ -14,11 +16,12 @@ mod query;
 mod stats;
 
 pub use auth::{AccessRules, Token, TokenScope};
+pub use broker::Broker;
 pub use lifecycle::Lifecycle;
 
 use crate::{
     actors::{IngestClient, Roster, StatsClient},
-    store::EventReader,
+    store::{DeadLetterStore, EventReader},
 };
 use actix_web::{HttpResponse, Resource, Route, guard, web};
 use error::ApiError;
@@ -33,6 +36,10 @@ pub struct HttpState {
     pub stats: StatsClient,
     /// Reading.
     pub reader: Arc<dyn EventReader>,
+    /// What could not be stored.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// The broker, where one is configured.
+    pub broker: Option<Broker>,
     /// The actors, to look at and to crash.
     pub roster: Roster,
     /// Whether the process is going down, and what it still has to answer.
@@ -50,6 +57,8 @@ pub struct HttpLimits {
     pub body_bytes_max: usize,
     /// The longest a body may take to arrive.
     pub body_timeout: Duration,
+    /// The longest a publish may take until it is answered.
+    pub publish_timeout: Duration,
     /// The longest a read may take.
     pub read_timeout: Duration,
 }
@@ -68,6 +77,17 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(readable("/health", get().to(health::health)))
         .service(readable("/livez", get().to(health::live)))
         .service(readable("/readyz", get().to(health::ready)))
+        .service(readable("/dead-letters", get().to(dead_letters::list)))
+        .service(resource(
+            "/dead-letters/{id}",
+            "DELETE",
+            web::delete().to(dead_letters::delete),
+        ))
+        .service(resource(
+            "/dead-letters/{id}/retry",
+            "POST",
+            web::post().to(dead_letters::retry),
+        ))
         .service(readable("/admin/actors", get().to(admin::actors)))
         .service(resource(
             "/admin/actors/{name}/crash",

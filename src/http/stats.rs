@@ -1,7 +1,7 @@
 //! `GET /stats`: the counters of all replicas, and what waits here.
 
 use super::{HttpState, auth::TokenScope, error::ApiError, json};
-use crate::domain::Timestamp;
+use crate::{actors::ActorStatus, domain::Timestamp};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 
@@ -28,8 +28,13 @@ pub(super) async fn totals(
     let waiting: usize = state
         .roster
         .statuses()
-        .map(|status| status.events_waiting())
+        .map(ActorStatus::events_waiting)
         .sum();
+    let in_broker = match &state.broker {
+        // A lost broker must not take the counters with it; /health says that it is lost.
+        Some(broker) => broker.waiting().await.unwrap_or(0),
+        None => 0,
+    };
     Ok(json::ok(&Stats {
         received_count: totals.received,
         unique_processed_count: totals.unique_processed,
@@ -39,7 +44,7 @@ pub(super) async fn totals(
         topics_count: totals.topics,
         dead_letter_count: totals.dead_letters,
         uptime_seconds: (state.lifecycle.uptime().as_secs_f64() * 1000.0).round() / 1000.0,
-        queue_length: waiting as u64,
+        queue_length: waiting as u64 + in_broker,
         last_updated: totals
             .last_updated
             .unwrap_or_else(Timestamp::now)

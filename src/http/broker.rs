@@ -1,0 +1,145 @@
+//! Publishing through the broker: when a client asks for it, and when the database is out of reach.
+//! Used by `publish`.
+
+use super::{HttpState, error::ApiError, json};
+use crate::{
+    actors::ActorStatus,
+    bridge::{BrokerClient, BrokerError},
+    domain::EventBatch,
+};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{HeaderName, HeaderValue},
+};
+use serde::Serialize;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// A shard that is without its database for that long is not waited for.
+const OUTAGE_BEFORE_QUEUEING: Duration = Duration::from_secs(1);
+/// What a publish keeps of its time for the broker, should the database not answer.
+const RESERVED_FOR_BROKER: Duration = Duration::from_millis(2500);
+
+/// The broker as HTTP sees it.
+#[derive(Clone)]
+pub struct Broker {
+    /// Appends to the stream.
+    pub client: BrokerClient,
+    /// The bridge's status.
+    pub bridge: ActorStatus,
+    /// Entries that are both in the stream and in the actors.
+    pub entries_in_flight: Arc<AtomicUsize>,
+}
+
+impl Broker {
+    /// Entries of the stream that nobody has begun to store here.
+    pub(super) async fn waiting(&self) -> Result<u64, BrokerError> {
+        let depth = self.client.depth().await?;
+        let in_flight = self.entries_in_flight.load(Ordering::Relaxed) as u64;
+        Ok(depth.saturating_sub(in_flight))
+    }
+}
+
+/// Whether the client asks with `Prefer: respond-async` (RFC 7240).
+pub(super) fn prefers_async(request: &HttpRequest) -> bool {
+    let values = request.headers().get_all("prefer");
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|preference| preference.split(';').next().unwrap_or_default().trim())
+        .any(|preference| preference.eq_ignore_ascii_case("respond-async"))
+}
+
+/// How long to wait for the database, so that there is time left to queue instead.
+pub(super) fn time_for_database(state: &HttpState, time: Duration) -> Duration {
+    match state.broker {
+        Some(_) => time.saturating_sub(RESERVED_FOR_BROKER),
+        None => time,
+    }
+}
+
+/// The broker, where it is to be used at once: it was asked for, or the database is away.
+pub(super) fn instead_of_database<'a>(
+    request: &HttpRequest,
+    state: &'a HttpState,
+    batch: &EventBatch,
+) -> Option<(&'a Broker, Reason)> {
+    let broker = state.broker.as_ref()?;
+    if prefers_async(request) {
+        return Some((broker, Reason::Preferred));
+    }
+    let outage = state.ingest.outage(batch)?;
+    (outage >= OUTAGE_BEFORE_QUEUEING).then_some((broker, Reason::Outage))
+}
+
+/// Why a publish is queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    Preferred,
+    Outage,
+}
+
+#[derive(Serialize)]
+struct Queued<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+    message: &'static str,
+    outcome: &'static str,
+}
+
+/// What a publish is answered that is queued: as a single event, or as a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Single,
+    Batch,
+}
+
+/// Appends a request to the stream and answers 202.
+pub(super) async fn queue(
+    broker: &Broker,
+    batch: &EventBatch,
+    shape: Shape,
+    reason: Reason,
+) -> Result<HttpResponse, ApiError> {
+    broker
+        .client
+        .append(batch.events())
+        .await
+        .map_err(|error| {
+            tracing::debug!(%error, "failed to queue a publish");
+            ApiError::DatabaseUnavailable
+        })?;
+    let first = batch.first();
+    let is_single = shape == Shape::Single;
+    let body = Queued {
+        status: "accepted",
+        event_id: is_single.then(|| first.event_id().as_str()),
+        topic: is_single.then(|| first.topic().as_str()),
+        count: (!is_single).then(|| batch.events().len()),
+        message: match reason {
+            Reason::Preferred => "queued in the broker, to be stored from there",
+            Reason::Outage => {
+                "the database is out of reach; queued in the broker, to be stored from there"
+            }
+        },
+        outcome: "queued",
+    };
+    let mut response = json::accepted(&body);
+    if reason == Reason::Preferred {
+        response.headers_mut().insert(
+            HeaderName::from_static("preference-applied"),
+            HeaderValue::from_static("respond-async"),
+        );
+    }
+    Ok(response)
+}
