@@ -7,7 +7,7 @@ use crate::{
         IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
         StatsActor, StatsClient, start_supervised,
     },
-    bridge::{BridgeSettings, BrokerClient, RedisBridgeActor, StreamNames},
+    bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl, Scope},
     http::{self, AccessRules, Broker, HttpLimits, HttpState, Lifecycle, Token, TokenScope},
     store::{self, EventReader, Store, StoreError, StoreOptions},
@@ -21,7 +21,10 @@ use actix_web::{
 use anyhow::{Context, anyhow};
 use std::{
     net::TcpListener,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -41,6 +44,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Between two looks whether the database is there yet.
 const START_PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks whether the last transaction has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the last answer: for its bytes to reach the client.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -62,7 +67,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         reader: Arc::clone(&store.reader),
         dead_letters: Arc::clone(&store.dead_letters),
         broker: domain.broker,
-        roster: domain.roster.clone(),
+        roster: domain.backlog.roster.clone(),
         lifecycle: lifecycle.clone(),
         access: access_rules(&config),
         limits: HttpLimits {
@@ -91,7 +96,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         error = misconfiguration(&*store.reader) => Err(error),
     };
     let deadline = Instant::now() + Duration::from_millis(config.shutdown_timeout_ms);
-    drain(&handle, &lifecycle, &domain.roster, deadline).await;
+    drain(&handle, &lifecycle, &domain.backlog, deadline).await;
     domain.stats.flush().await;
     arbiter.stop();
     // Closing is a courtesy to the database; it must not hold up the end.
@@ -128,7 +133,22 @@ struct Domain {
     ingest: IngestClient,
     stats: StatsClient,
     broker: Option<Broker>,
+    backlog: Backlog,
+}
+
+/// What has to end well before the process does.
+struct Backlog {
     roster: Roster,
+    bridge: Option<Addr<RedisBridgeActor>>,
+    broker_entries: Arc<AtomicUsize>,
+}
+
+impl Backlog {
+    fn is_done(&self) -> bool {
+        let mut statuses = self.roster.statuses();
+        statuses.all(|status| status.events_waiting() == 0)
+            && self.broker_entries.load(Ordering::Relaxed) == 0
+    }
 }
 
 fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> anyhow::Result<Domain> {
@@ -193,19 +213,26 @@ fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> anyhow::Re
         roster.add(status, actor.recipient());
     }
     roster.add(stats_status, stats.clone().recipient());
-    let broker = match &config.redis_url {
+    let (broker, bridge) = match &config.redis_url {
         Some(url) => {
             let (broker, bridge) = start_bridge(config, url, store, &client, &arbiter, policy)?;
-            roster.add(broker.bridge.clone(), bridge.recipient());
-            Some(broker)
+            roster.add(broker.bridge.clone(), bridge.clone().recipient());
+            (Some(broker), Some(bridge))
         }
-        None => None,
+        None => (None, None),
     };
+    let entries = broker
+        .as_ref()
+        .map(|broker| Arc::clone(&broker.entries_in_flight));
     Ok(Domain {
         ingest: client,
         stats: StatsClient::new(stats, &counts, Arc::clone(&store.reader), READ_TIMEOUT),
         broker,
-        roster,
+        backlog: Backlog {
+            roster,
+            bridge,
+            broker_entries: entries.unwrap_or_default(),
+        },
     })
 }
 
@@ -326,9 +353,12 @@ async fn misconfiguration(reader: &dyn EventReader) -> anyhow::Error {
     }
 }
 
-/// No new connections; what is in flight is committed and answered.
-async fn drain(handle: &ServerHandle, lifecycle: &Lifecycle, roster: &Roster, deadline: Instant) {
+/// No new connections and nothing new from the broker; what is in flight is committed and answered.
+async fn drain(handle: &ServerHandle, lifecycle: &Lifecycle, backlog: &Backlog, deadline: Instant) {
     lifecycle.drain();
+    if let Some(bridge) = &backlog.bridge {
+        bridge.do_send(Pause);
+    }
     handle.pause().await;
     if !lifecycle.drained(deadline).await {
         tracing::warn!("some requests were not answered before the deadline");
@@ -336,7 +366,7 @@ async fn drain(handle: &ServerHandle, lifecycle: &Lifecycle, roster: &Roster, de
     // Closes idle connections, and gives the last answers a moment to leave.
     handle.stop(true).await;
     // Nobody waits for these any more, but their transactions may as well end well.
-    while roster.statuses().any(|status| status.events_waiting() > 0) && Instant::now() < deadline {
-        sleep(Duration::from_millis(10)).await;
+    while !backlog.is_done() && Instant::now() < deadline {
+        sleep(DRAIN_POLL).await;
     }
 }

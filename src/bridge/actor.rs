@@ -6,14 +6,15 @@ use crate::{
     domain::{Event, EventBatch, NewDeadLetter},
     wire,
 };
-use actix::{Actor, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::{Client, RedisError};
 use std::{
     convert::Infallible,
+    future::pending,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -59,7 +60,14 @@ struct Bridge {
     ingest: IngestClient,
     dead_letters: DeadLetterClient,
     entries_in_flight: Arc<AtomicUsize>,
+    is_paused: AtomicBool,
 }
+
+/// Begin nothing new: the process is going down. What is in flight is stored and acknowledged;
+/// what was read and not begun stays pending, for the next start or another consumer.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Pause;
 
 impl RedisBridgeActor {
     /// An actor that connects when it is started. `entries_in_flight` counts the entries that are
@@ -79,6 +87,7 @@ impl RedisBridgeActor {
             ingest,
             dead_letters,
             entries_in_flight,
+            is_paused: AtomicBool::new(false),
         };
         Self {
             status,
@@ -108,6 +117,14 @@ impl Handler<Crash> for RedisBridgeActor {
 
     fn handle(&mut self, crash: Crash, ctx: &mut Context<Self>) {
         self.status.obey(crash, ctx);
+    }
+}
+
+impl Handler<Pause> for RedisBridgeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Pause, _: &mut Context<Self>) {
+        self.bridge.is_paused.store(true, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +184,7 @@ impl Bridge {
             let Some(last) = entries.last() else { break };
             after.clone_from(&last.id);
             count = next_count(&entries);
-            hand_over(&batches, entries).await?;
+            self.hand_over(&batches, entries).await?;
         }
         loop {
             let entries = connection.read_new(count).await?;
@@ -175,7 +192,7 @@ impl Bridge {
                 continue;
             }
             count = next_count(&entries);
-            hand_over(&batches, entries).await?;
+            self.hand_over(&batches, entries).await?;
         }
     }
 
@@ -196,7 +213,7 @@ impl Bridge {
                         entries = entries.len(),
                         "took over entries of another consumer"
                     );
-                    hand_over(&batches, entries).await?;
+                    self.hand_over(&batches, entries).await?;
                 }
                 if next == "0-0" {
                     break;
@@ -204,6 +221,19 @@ impl Bridge {
                 from = next;
             }
         }
+    }
+
+    /// Gives entries to those who store them, when they have room; a paused bridge never does.
+    async fn hand_over(
+        &self,
+        batches: &mpsc::Sender<Vec<Entry>>,
+        entries: Vec<Entry>,
+    ) -> Result<(), RedisError> {
+        if self.is_paused.load(Ordering::Relaxed) {
+            return pending().await;
+        }
+        let closed = |_| RedisError::from((redis::ErrorKind::Io, "the session has ended"));
+        batches.send(entries).await.map_err(closed)
     }
 
     async fn store_all(
@@ -219,6 +249,9 @@ impl Bridge {
             .try_for_each_concurrent(BATCHES_IN_FLIGHT_MAX, |entries| {
                 let mut acknowledging = acknowledging.clone();
                 async move {
+                    if self.is_paused.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
                     let _in_flight = CountGuard::new(&self.entries_in_flight, entries.len());
                     let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
                     self.store(entries).await;
@@ -342,14 +375,6 @@ fn next_count(entries: &[Entry]) -> usize {
     let bytes: usize = entries.iter().map(Entry::size_bytes).sum();
     let mean = bytes / entries.len().max(1);
     (READ_BYTES_GOAL / mean.max(1)).clamp(1, READ_ENTRIES_MAX)
-}
-
-async fn hand_over(
-    batches: &mpsc::Sender<Vec<Entry>>,
-    entries: Vec<Entry>,
-) -> Result<(), RedisError> {
-    let closed = |_| RedisError::from((redis::ErrorKind::Io, "the session has ended"));
-    batches.send(entries).await.map_err(closed)
 }
 
 /// Adds to a count for as long as it lives.

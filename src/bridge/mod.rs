@@ -14,6 +14,6 @@ mod actor;
 mod client;
 mod stream;
 
-pub use actor::{BridgeSettings, RedisBridgeActor};
+pub use actor::{BridgeSettings, Pause, RedisBridgeActor};
 pub use client::{BrokerClient, BrokerError};
 pub use stream::StreamNames;
