@@ -117,12 +117,28 @@ fn observe_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
+/// The hook for tests that look at panics. Theirs are remembered, and what nobody catches is shown
+/// as ever. The hook is the process's and stays.
+#[cfg(test)]
+pub(crate) fn remember_panics_in_tests() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let shown = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            observe_panic(info);
+            if QUIET_DEPTH.get() == 0 {
+                shown(info);
+            }
+        }));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::{
         io::Write,
-        sync::{Arc, Mutex, MutexGuard, PoisonError},
+        sync::{Arc, Mutex},
     };
 
     /// A place to write to that can be read.
@@ -165,16 +181,9 @@ mod tests {
         lines.text()
     }
 
-    /// Installs the hook while `work` runs. The hook is the process's: one test at a time.
-    fn hooked<T>(work: impl FnOnce() -> T) -> T {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn: MutexGuard<'_, ()> =
-            ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(observe_panic));
-        let result = panic::catch_unwind(panic::AssertUnwindSafe(work));
-        panic::set_hook(before);
-        result.unwrap()
+    fn observed<T>(work: impl FnOnce() -> T) -> T {
+        remember_panics_in_tests();
+        work()
     }
 
     #[test]
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn a_panic_is_one_line_and_can_be_asked_for_once() {
         let text = logged(LogFormat::Text, "info", || {
-            hooked(|| {
+            observed(|| {
                 let _ = panic::catch_unwind(|| panic!("first\nsecond"));
                 let reason = take_last_panic().unwrap();
                 assert!(
@@ -244,7 +253,7 @@ mod tests {
     #[test]
     fn a_quiet_panic_is_remembered_and_not_logged() {
         let text = logged(LogFormat::Text, "info", || {
-            hooked(|| {
+            observed(|| {
                 let caught = panic::catch_unwind(|| quiet_panics(|| panic!("hush")));
                 assert!(caught.is_err());
                 assert!(take_last_panic().unwrap().starts_with("hush at "));

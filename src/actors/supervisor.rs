@@ -117,3 +117,6 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     telemetry::quiet_panics(|| catch_unwind(AssertUnwindSafe(run)))
         .map_err(|_| telemetry::take_last_panic().unwrap_or_else(|| "panicked".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;
