@@ -85,14 +85,7 @@ pub(super) async fn crash(
     state.access.check(&request, TokenScope::Admin)?;
     let body::Format::Json = body::format(&request)?;
     let (bytes, _permit) = body::read(&request, payload, &state).await?;
-    let asked = if bytes.is_empty() {
-        CrashRequest::default()
-    } else {
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::Invalid {
-            detail: format!("the body is no crash request: {error}"),
-            errors: Vec::new(),
-        })?
-    };
+    let asked = crash_request(&bytes)?;
     if asked.at != At::Now && !name.starts_with("persist-") {
         return Err(ApiError::Invalid {
             detail: "only persist actors take \"at\"".to_owned(),
@@ -128,6 +121,23 @@ pub(super) async fn crash(
             Err(ApiError::NoSuchActor(names.join(", ")))
         }
     }
+}
+
+/// No body at all is the default crash.
+fn crash_request(body: &[u8]) -> Result<CrashRequest, ApiError> {
+    let body = body.trim_ascii();
+    if body.is_empty() {
+        return Ok(CrashRequest::default());
+    }
+    let invalid = |detail: String| ApiError::Invalid {
+        detail: format!("the body is no crash request: {detail}"),
+        errors: Vec::new(),
+    };
+    // A derived reader would take an array for the struct of its fields.
+    if !body.starts_with(b"{") {
+        return Err(invalid("it must be a JSON object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
 }
 
 fn shown(view: ActorView) -> Actor {
