@@ -135,20 +135,20 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[actix::test]
 async fn an_actor_survives_each_kind_of_end_and_keeps_its_fields_and_its_mail() {
-    let ends: [(fn() -> Do, &str); 4] = [
-        (|| Do::PanicInHandler, "told to panic in the handler"),
-        (|| Do::PanicInFuture, "told to panic in a future"),
+    let ends = [
+        (Do::PanicInHandler, "told to panic in the handler"),
+        (Do::PanicInFuture, "told to panic in a future"),
         (
-            || Do::PanicInFutureWhileBusy,
+            Do::PanicInFutureWhileBusy,
             "told to panic in a future that the actor waits for",
         ),
-        (|| Do::Stop, "stopped"),
+        (Do::Stop, "stopped"),
     ];
     remember_panics_in_tests();
     for (end, reason) in ends {
         let (probe, status, script) = probe();
         assert_eq!(answer(&probe).await, 1);
-        probe.do_send(end());
+        probe.do_send(end);
         // Mail behind the one that kills it.
         let (reply, waiting) = oneshot::channel();
         probe.do_send(Do::Answer(reply));
