@@ -1,0 +1,222 @@
+//! The load generator: connections that publish one request after the other, in one thread, and the
+//! account of what was answered. Used by `rounds`.
+
+use crate::{
+    events::Source,
+    http::{Connection, number_of},
+    meters::{Cpu, Meters},
+};
+use anyhow::{Result, ensure};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
+
+/// After an answer that is not 200; enough to end a storm of them, and of no weight in a sound run.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+
+/// How a service is asked to store events.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) connections: u32,
+    /// Events in one request; 1 publishes single events.
+    pub(crate) batch: u64,
+    /// Requests a second over all connections; `None` as fast as answers come.
+    pub(crate) pace: Option<f64>,
+}
+
+/// When to measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) warmup: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What was answered, warm-up and end included.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) answered: u64,
+    pub(crate) stored: u64,
+    pub(crate) failures: u64,
+    pub(crate) first_failure: Option<String>,
+}
+
+/// What the measured time brought.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) events: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu: Cpu,
+    /// Of each request answered, in ascending order.
+    pub(crate) latencies_us: Vec<u32>,
+}
+
+impl Measured {
+    pub(crate) fn rate(&self) -> f64 {
+        self.events as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Publishes until the clock is over and every request is answered.
+pub(crate) async fn run(
+    address: SocketAddr,
+    shape: Shape,
+    source: &Arc<Source>,
+    clock: Clock,
+    meters: Meters,
+) -> Result<(Account, Measured)> {
+    let mut connections = Vec::new();
+    for _ in 0..shape.connections {
+        connections.push(Connection::open(address).await?);
+    }
+    let from = Instant::now() + clock.warmup;
+    let until = from + clock.measured;
+    let mut publishers = JoinSet::new();
+    for (place, connection) in (0..shape.connections).zip(connections) {
+        let publisher = Publisher {
+            connection,
+            shape,
+            source: Arc::clone(source),
+            events: Vec::new(),
+            from,
+            until,
+            account: Account::default(),
+            measured: Measured::default(),
+        };
+        publishers.spawn(publisher.run(place));
+    }
+    sleep_until(from.into()).await;
+    let before = meters.read()?;
+    sleep_until(until.into()).await;
+    let cpu = meters.read()?.since(before);
+
+    let mut account = Account::default();
+    let mut measured = Measured {
+        elapsed: clock.measured,
+        cpu,
+        ..Measured::default()
+    };
+    while let Some(publisher) = publishers.join_next().await {
+        let publisher = publisher?;
+        account.add(publisher.account);
+        measured.events += publisher.measured.events;
+        measured
+            .latencies_us
+            .extend(publisher.measured.latencies_us);
+    }
+    measured.latencies_us.sort_unstable();
+    ensure!(
+        measured.events > 0,
+        "nothing was answered in the measured time"
+    );
+    Ok((account, measured))
+}
+
+impl Account {
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.stored += other.stored;
+        self.failures += other.failures;
+        if self.first_failure.is_none() {
+            self.first_failure = other.first_failure;
+        }
+    }
+}
+
+/// One connection, and what came of it.
+struct Publisher {
+    connection: Connection,
+    shape: Shape,
+    source: Arc<Source>,
+    events: Vec<u8>,
+    from: Instant,
+    until: Instant,
+    account: Account,
+    measured: Measured,
+}
+
+impl Publisher {
+    async fn run(mut self, place: u32) -> Self {
+        let pause = self.shape.pace.map(|requests_per_second| {
+            Duration::from_secs_f64(f64::from(self.shape.connections) / requests_per_second)
+        });
+        // Paced connections take turns evenly instead of all at once.
+        let mut due = Instant::now() + pause.unwrap_or_default() * place / self.shape.connections;
+        loop {
+            self.prepare();
+            if pause.is_some() {
+                sleep_until(due.into()).await;
+            }
+            let now = Instant::now();
+            if now >= self.until {
+                return self;
+            }
+            // The timer wakes up to a millisecond late, which is no fault of the server. A request
+            // that the one before has kept waiting counts from when it was due.
+            let is_kept_waiting = pause.is_some() && now > due + Duration::from_millis(2);
+            let sent = if is_kept_waiting { due } else { now };
+            if let Err(error) = self.publish(sent).await {
+                self.account.failures += 1;
+                self.account
+                    .first_failure
+                    .get_or_insert_with(|| format!("{error:#}"));
+                sleep(PAUSE_AFTER_FAILURE).await;
+            }
+            due += pause.unwrap_or_default();
+        }
+    }
+
+    fn prepare(&mut self) {
+        self.events.clear();
+        if self.shape.batch == 1 {
+            self.source.draw().write_json(&mut self.events);
+            return self.connection.prepare("/publish", &self.events);
+        }
+        self.events.extend_from_slice(b"{\"events\":[");
+        for place in 0..self.shape.batch {
+            if place > 0 {
+                self.events.push(b',');
+            }
+            self.source.draw().write_json(&mut self.events);
+        }
+        self.events.extend_from_slice(b"]}");
+        self.connection.prepare("/publish/batch", &self.events);
+    }
+
+    async fn publish(&mut self, sent: Instant) -> Result<()> {
+        let events = self.shape.batch;
+        let answer = self.connection.exchange().await?;
+        let done = Instant::now();
+        ensure!(
+            answer.status == 200,
+            "{}: {}",
+            answer.status,
+            String::from_utf8_lossy(answer.body)
+        );
+        if events == 1 {
+            const STORED: &[u8] = b"\"outcome\":\"stored\"";
+            let is_stored = answer.body.windows(STORED.len()).any(|text| text == STORED);
+            self.account.stored += u64::from(is_stored);
+        } else {
+            ensure!(
+                number_of(answer.body, "\"count\"")? == events,
+                "wrong count"
+            );
+            self.account.stored += number_of(answer.body, "\"stored\"")?;
+        }
+        self.account.answered += events;
+        if self.from <= done && done < self.until {
+            self.measured.events += events;
+            let latency_us = done.duration_since(sent).as_micros();
+            self.measured
+                .latencies_us
+                .push(u32::try_from(latency_us).unwrap_or(u32::MAX));
+        }
+        Ok(())
+    }
+}
