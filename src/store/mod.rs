@@ -29,21 +29,27 @@
 //! Readers share a small pool and see what is committed. An ascending walk stays below every
 //! transaction that may still commit (see [`crate::domain::Order`]).
 //!
+//! Whoever follows the log starts at [`EventReader::end`], reads ascending pages, and waits for the
+//! [`CommitSignal`] when there is nothing more. The signal may be late or lost, so a slow poll
+//! belongs beside it.
+//!
 //! # Errors
 //! [`StoreError`] has one variant for each thing that a caller can do about it.
 
 mod error;
 mod plan;
 mod postgres;
+mod signal;
 mod sqlite;
 
 pub use error::StoreError;
+pub use signal::{CommitSignal, CommitWaiter};
 
 use crate::domain::{
-    DeadLetter, EventBatch, EventId, EventPage, EventQuery, NewDeadLetter, Receipt, StoredEvent,
-    Timestamp, Topic,
+    Cursor, DeadLetter, EventBatch, EventId, EventPage, EventQuery, NewDeadLetter, Receipt,
+    StoredEvent, Timestamp, Topic,
 };
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 /// What every call of the seam returns: boxed once a transaction or once a page.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -106,6 +112,20 @@ pub trait EventReader: Send + Sync {
         after: Option<&'a Topic>,
         limit: u32,
     ) -> StoreFuture<'a, Vec<TopicSummary>>;
+
+    /// Where the log ends now: an ascending walk from here meets every event whose commit follows
+    /// this call. It may also meet some that were committed while an older transaction was running.
+    fn end(&self) -> StoreFuture<'_, Cursor>;
+
+    /// Fired after every commit of this process and, while [`Self::exchange_signals`] runs, for
+    /// those of other processes.
+    fn commits(&self) -> CommitSignal;
+
+    /// Exchanges word of commits with the other processes on this database until that fails; to be
+    /// called again after a pause. Never ends where one process has the database for itself.
+    fn exchange_signals(&self) -> StoreFuture<'_, Infallible> {
+        Box::pin(std::future::pending())
+    }
 
     /// The counters over all writers of all replicas, as of one moment.
     fn totals(&self) -> StoreFuture<'_, Totals>;

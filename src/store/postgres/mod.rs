@@ -3,10 +3,12 @@
 mod dead_letters;
 mod error;
 mod reader;
+mod signals;
 mod writer;
 
 use super::{
-    DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions, WriterSource,
+    CommitSignal, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions,
+    WriterSource,
 };
 use error::translate;
 use reader::PostgresReader;
@@ -36,6 +38,10 @@ struct Database {
     /// what a predecessor left behind.
     instance: u32,
     migrated: OnceCell<()>,
+    /// Fired for the commits of this process.
+    own_commits: CommitSignal,
+    /// Fired for those and, as far as they are heard of, for the commits of other processes.
+    commits: CommitSignal,
 }
 
 pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
@@ -58,6 +64,8 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         connect,
         options,
         migrated: OnceCell::new(),
+        own_commits: CommitSignal::default(),
+        commits: CommitSignal::default(),
     });
     let pool = PgPoolOptions::new()
         .max_connections(options.read_connections_max)
@@ -74,6 +82,11 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
 }
 
 impl Database {
+    fn has_committed(&self) {
+        self.own_commits.fire();
+        self.commits.fire();
+    }
+
     fn named(&self, role: &str) -> PgConnectOptions {
         let name = format!("oncelog-{:08x}-{role}", self.instance);
         self.connect.clone().application_name(&name)
@@ -126,7 +139,7 @@ impl WriterSource for PostgresWriters {
                 ("enable_mergejoin", "off"),
             ]);
             let connection = self.0.connect_with(&options).await?;
-            let writer = PostgresWriter::begin_session(connection, self.0.options).await?;
+            let writer = PostgresWriter::begin_session(connection, Arc::clone(&self.0)).await?;
             Ok(Box::new(writer) as Box<dyn EventWriter>)
         })
     }

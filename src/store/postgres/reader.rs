@@ -1,16 +1,16 @@
 //! Reading from Postgres through a small pool. Used by HTTP through the seam.
 
-use super::{Database, within};
+use super::{Database, signals, within};
 use crate::{
     domain::{
         Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
         Timestamp, Topic,
     },
-    store::{EventReader, StoreError, StoreFuture, TopicSummary, Totals},
+    store::{CommitSignal, EventReader, StoreError, StoreFuture, TopicSummary, Totals},
 };
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Row, postgres::PgRow, query::Query};
-use std::{error::Error, pin::Pin, sync::Arc};
+use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc};
 
 pub(super) struct PostgresReader {
     database: Arc<Database>,
@@ -152,6 +152,27 @@ impl EventReader for PostgresReader {
             .fetch_all(&self.pool);
             self.within("topics", rows).await
         })
+    }
+
+    fn end(&self) -> StoreFuture<'_, Cursor> {
+        Box::pin(async move {
+            let xmin = sqlx::query_scalar::<_, i64>(
+                "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+            )
+            .fetch_one(&self.pool);
+            Ok(Cursor {
+                txn: self.within("end", xmin).await? - 1,
+                seq: i64::MAX,
+            })
+        })
+    }
+
+    fn commits(&self) -> CommitSignal {
+        self.database.commits.clone()
+    }
+
+    fn exchange_signals(&self) -> StoreFuture<'_, Infallible> {
+        Box::pin(signals::exchange(&self.database))
     }
 
     fn totals(&self) -> StoreFuture<'_, Totals> {

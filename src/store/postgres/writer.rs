@@ -1,13 +1,14 @@
 //! One Postgres connection that appends groups. Driven by a persist actor through the seam.
 
 use super::{
+    Database,
     reader::{decode, timestamp},
     within,
 };
 use crate::{
     domain::{EventBatch, Outcome, Receipt, Timestamp},
     store::{
-        EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, StoreOptions, TxnId,
+        EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, TxnId,
         plan::{Deltas, GroupPlan, compared},
     },
 };
@@ -27,7 +28,7 @@ const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
-    options: StoreOptions,
+    database: Arc<Database>,
     slot: i32,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
@@ -39,7 +40,7 @@ impl PostgresWriter {
     /// Ends what an earlier connection of the same name left open, and claims a counter slot.
     pub(super) async fn begin_session(
         mut connection: PgConnection,
-        options: StoreOptions,
+        database: Arc<Database>,
     ) -> Result<Self, StoreError> {
         let session = async {
             sqlx::query(
@@ -60,10 +61,10 @@ impl PostgresWriter {
             .fetch_optional(&mut connection)
             .await
         };
-        let slot = within(options, "begin session", session).await?;
+        let slot = within(database.options, "begin session", session).await?;
         Ok(Self {
             connection,
-            options,
+            database,
             slot: slot.unwrap_or(SLOTS_MAX),
             known_topics: HashSet::new(),
             staged_topics: Vec::new(),
@@ -71,7 +72,7 @@ impl PostgresWriter {
     }
 
     async fn stage_plan(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
-        let options = self.options;
+        let options = self.database.options;
         within(options, "begin", self.execute("begin")).await?;
         match self.fill_transaction(plan).await {
             Ok(staged) => Ok(staged),
@@ -83,7 +84,7 @@ impl PostgresWriter {
     }
 
     async fn fill_transaction(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
-        let options = self.options;
+        let options = self.database.options;
         let stored = within(options, "insert", self.insert(plan)).await?;
         let known = places_to_compare(plan, &stored);
         let mut verdicts = own_verdicts(plan, &stored);
@@ -240,8 +241,9 @@ impl PostgresWriter {
         if !self.has_committed(txn).await? {
             return Ok(None);
         }
+        self.database.has_committed();
         let every_place: Vec<usize> = (0..plan.len()).collect();
-        let options = self.options;
+        let options = self.database.options;
         let found = within(options, "compare", self.compare(plan, &every_place)).await?;
         // What is missing was stored, and deleted by somebody since.
         let mut verdicts = vec![Verdict::stored(); plan.len()];
@@ -255,7 +257,7 @@ impl PostgresWriter {
 
     /// Waits until the transaction has ended, one way or the other.
     async fn has_committed(&mut self, txn: TxnId) -> Result<bool, StoreError> {
-        let options = self.options;
+        let options = self.database.options;
         let deadline = Instant::now() + options.statement_timeout;
         while Instant::now() < deadline {
             let status = within(options, "settle", self.status(txn)).await?;
@@ -290,11 +292,12 @@ impl EventWriter for PostgresWriter {
 
     fn commit(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let options = self.options;
+            let options = self.database.options;
             // Whatever goes wrong from here on, only the transaction's status tells what became of it.
             within(options, "commit", self.execute("commit"))
                 .await
                 .map_err(as_unknown)?;
+            self.database.has_committed();
             if self.known_topics.len() + self.staged_topics.len() > KNOWN_TOPICS_MAX {
                 self.known_topics.clear();
             }
