@@ -9,7 +9,9 @@ use crate::{
     },
     bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl, Scope},
-    http::{self, AccessRules, Broker, HttpLimits, HttpState, Lifecycle, Token, TokenScope},
+    http::{
+        self, AccessRules, Broker, Dashboard, HttpLimits, HttpState, Lifecycle, Token, TokenScope,
+    },
     store::{self, EventReader, Store, StoreError, StoreOptions},
 };
 use actix::{Addr, Arbiter, ArbiterHandle};
@@ -68,6 +70,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         dead_letters: Arc::clone(&store.dead_letters),
         broker: domain.broker,
         roster: domain.backlog.roster.clone(),
+        dashboard: Dashboard::default(),
         lifecycle: lifecycle.clone(),
         access: access_rules(&config),
         limits: HttpLimits {
@@ -77,6 +80,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             read_timeout: READ_TIMEOUT,
         },
     };
+    actix::spawn(http::watch(state.clone()));
     let server = http_server(&config, listener, state)?;
     let handle = server.handle();
     tracing::info!(

@@ -13,8 +13,8 @@ struct Actors {
     actors: Vec<Actor>,
 }
 
-#[derive(Serialize)]
-struct Actor {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Actor {
     name: String,
     kind: &'static str,
     shard: Option<usize>,
@@ -26,7 +26,7 @@ struct Actor {
     connected: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Failure {
     reason: String,
     at: String,
@@ -70,10 +70,24 @@ pub(super) async fn actors(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     state.access.check(&request, TokenScope::Admin)?;
-    let actors = state.roster.statuses().map(ActorStatus::view);
     Ok(json::ok(&Actors {
-        actors: actors.map(shown).collect(),
+        actors: all(&state),
     }))
+}
+
+/// The actors as they are now.
+pub(super) fn all(state: &HttpState) -> Vec<Actor> {
+    let views = state.roster.statuses().map(ActorStatus::view);
+    views.map(shown).collect()
+}
+
+impl Actor {
+    /// Takes away why its last life ended, which may name what is inside the process.
+    pub(super) fn hide_reason(&mut self) {
+        if let Some(failure) = &mut self.last_failure {
+            failure.reason.clear();
+        }
+    }
 }
 
 pub(super) async fn crash(

@@ -95,6 +95,17 @@ impl AccessRules {
         }
     }
 
+    /// Lets those watch who may read, and those who bring a token for admin calls. Says whether the
+    /// request may do admin calls as well.
+    pub(super) fn check_watching(&self, request: &HttpRequest) -> Result<bool, ApiError> {
+        let is_admin = self.check(request, TokenScope::Admin).is_ok();
+        let brings_admin_token = is_admin && !self.0.is_admin_open;
+        match self.check(request, TokenScope::Read) {
+            Err(refusal) if !brings_admin_token => Err(refusal),
+            _ => Ok(is_admin),
+        }
+    }
+
     fn has_admin_token(&self) -> bool {
         let mut tokens = self.0.tokens.iter();
         tokens.any(|token| token.scopes.contains(&TokenScope::Admin))

@@ -12,13 +12,21 @@ use tokio::time::timeout;
 
 /// Longer than this the database counts as out of reach.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECTED: &str = "connected";
 
 #[derive(Serialize)]
 struct Health {
+    #[serde(flatten)]
+    reach: Reach,
+    timestamp: String,
+}
+
+/// What the process reaches of what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Reach {
     status: &'static str,
     database: &'static str,
     redis: &'static str,
-    timestamp: String,
 }
 
 #[derive(Serialize)]
@@ -29,6 +37,21 @@ struct Readiness {
 }
 
 pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
+    let reach = look(&state).await;
+    let health = Health {
+        reach,
+        timestamp: Timestamp::now().to_string(),
+    };
+    if reach.has_database() {
+        return json::ok(&health);
+    }
+    HttpResponse::ServiceUnavailable()
+        .insert_header((RETRY_AFTER, "1"))
+        .json(health)
+}
+
+/// Asks the database and the broker.
+pub(super) async fn look(state: &HttpState) -> Reach {
     let database = async { matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(()))) };
     let redis = async {
         match &state.broker {
@@ -37,29 +60,30 @@ pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
         }
     };
     let (has_database, has_redis) = tokio::join!(database, redis);
-    let connection = |is_there| {
-        if is_there {
-            "connected"
-        } else {
-            "disconnected"
+    Reach::new(has_database, has_redis)
+}
+
+impl Reach {
+    /// `None` where no broker is configured.
+    fn new(has_database: bool, has_redis: Option<bool>) -> Self {
+        let connection = |is_there| match is_there {
+            true => CONNECTED,
+            false => "disconnected",
+        };
+        Self {
+            status: match (has_database, has_redis) {
+                (false, _) => "unhealthy",
+                (true, Some(false)) => "degraded",
+                (true, _) => "healthy",
+            },
+            database: connection(has_database),
+            redis: has_redis.map_or("disabled", connection),
         }
-    };
-    let health = Health {
-        status: match (has_database, has_redis) {
-            (false, _) => "unhealthy",
-            (true, Some(false)) => "degraded",
-            (true, _) => "healthy",
-        },
-        database: connection(has_database),
-        redis: has_redis.map_or("disabled", connection),
-        timestamp: Timestamp::now().to_string(),
-    };
-    if has_database {
-        return json::ok(&health);
     }
-    HttpResponse::ServiceUnavailable()
-        .insert_header((RETRY_AFTER, "1"))
-        .json(health)
+
+    fn has_database(&self) -> bool {
+        self.database == CONNECTED
+    }
 }
 
 pub(super) async fn live() -> HttpResponse {

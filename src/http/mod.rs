@@ -5,6 +5,7 @@ mod admin;
 mod auth;
 mod body;
 mod broker;
+mod dashboard;
 mod dead_letters;
 mod error;
 mod events;
@@ -17,6 +18,7 @@ mod stats;
 
 pub use auth::{AccessRules, Token, TokenScope};
 pub use broker::Broker;
+pub use dashboard::{Dashboard, watch};
 pub use lifecycle::Lifecycle;
 
 use crate::{
@@ -42,6 +44,8 @@ pub struct HttpState {
     pub broker: Option<Broker>,
     /// The actors, to look at and to crash.
     pub roster: Roster,
+    /// What the dashboard's viewers are shown.
+    pub dashboard: Dashboard,
     /// Whether the process is going down, and what it still has to answer.
     pub lifecycle: Lifecycle,
     /// Who may do what.
@@ -66,6 +70,7 @@ pub struct HttpLimits {
 /// Puts the routes into an application.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
+        .configure(dashboard::routes)
         .service(resource("/publish", "POST", web::post().to(publish::one)))
         .service(resource(
             "/publish/batch",

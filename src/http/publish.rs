@@ -124,7 +124,11 @@ async fn store(
         .append(Arc::clone(batch), permit, arrival.started + time)
         .await;
     match (appended, &state.broker) {
-        (Ok(receipts), _) => Ok(Stored::Now(receipts)),
+        (Ok(receipts), _) => {
+            let took = arrival.started.elapsed();
+            state.dashboard.publish_times().add(took);
+            Ok(Stored::Now(receipts))
+        }
         (Err(AppendError::TimedOut), Some(broker)) if state.ingest.outage(batch).is_some() => {
             let queued = broker::queue(broker, batch, arrival.shape, Reason::Outage).await;
             queued.map(Stored::Later)

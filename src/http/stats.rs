@@ -1,20 +1,20 @@
-//! `GET /stats`: the counters of all replicas, and what waits here.
+//! `GET /stats`: the counters of all replicas, and what waits here. The dashboard shows the same.
 
 use super::{HttpState, auth::TokenScope, error::ApiError, json};
 use crate::{actors::ActorStatus, domain::Timestamp};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 
-#[derive(Serialize)]
-struct Stats {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Stats {
     received_count: u64,
-    unique_processed_count: u64,
-    duplicate_dropped_count: u64,
+    pub(super) unique_processed_count: u64,
+    pub(super) duplicate_dropped_count: u64,
     conflict_count: u64,
-    rejected_count: u64,
+    pub(super) rejected_count: u64,
     topics_count: u64,
     dead_letter_count: u64,
-    uptime_seconds: f64,
+    pub(super) uptime_seconds: f64,
     queue_length: u64,
     last_updated: String,
 }
@@ -24,6 +24,11 @@ pub(super) async fn totals(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     state.access.check(&request, TokenScope::Read)?;
+    Ok(json::ok(&read(&state).await?))
+}
+
+/// The counters, not older than this call.
+pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
     let totals = state.stats.totals().await?;
     let waiting: usize = state
         .roster
@@ -35,7 +40,7 @@ pub(super) async fn totals(
         Some(broker) => broker.waiting().await.unwrap_or(0),
         None => 0,
     };
-    Ok(json::ok(&Stats {
+    Ok(Stats {
         received_count: totals.received,
         unique_processed_count: totals.unique_processed,
         duplicate_dropped_count: totals.duplicate_dropped,
@@ -49,5 +54,5 @@ pub(super) async fn totals(
             .last_updated
             .unwrap_or_else(Timestamp::now)
             .to_string(),
-    }))
+    })
 }
