@@ -4,7 +4,7 @@
 
 import { read } from "/dashboard/api.js";
 
-const EVENTS_SHOWN = 50;
+const EVENTS_SHOWN = 25;
 const EVENTS_SEARCHED = 200;
 const TOPICS_SHOWN = 12;
 const LETTERS_SHOWN = 8;
