@@ -10,7 +10,8 @@ use crate::{
     bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl, Scope},
     http::{
-        self, AccessRules, Broker, Dashboard, HttpLimits, HttpState, Lifecycle, Token, TokenScope,
+        self, AccessRules, Broker, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, Token,
+        TokenScope,
     },
     store::{self, EventReader, Store, StoreError, StoreOptions},
 };
@@ -73,6 +74,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         dashboard: Dashboard::default(),
         lifecycle: lifecycle.clone(),
         access: access_rules(&config),
+        decoders: Decoders::default(),
         limits: HttpLimits {
             body_bytes_max: config.max_body_bytes,
             body_timeout: Duration::from_millis(config.body_timeout_ms),

@@ -115,6 +115,13 @@ impl BytesPermit {
         }
         Ok(())
     }
+
+    /// Gives some of the bytes back.
+    pub fn shrink(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            drop(held.split(bytes.min(held.num_permits())));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +135,9 @@ mod tests {
         bytes.grow(60).unwrap();
         assert_eq!(bytes.grow(41), Err(Overloaded));
         bytes.grow(40).unwrap();
+        bytes.shrink(30);
+        assert_eq!(door.bytes_in_flight(), 70);
+        bytes.grow(30).unwrap();
         let permit = door.admit(10, bytes).unwrap();
         assert!(door.admit(1, door.bytes_permit()).is_err());
         assert_eq!((door.events_in_flight(), door.bytes_in_flight()), (10, 100));

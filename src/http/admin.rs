@@ -1,6 +1,6 @@
 //! `GET /admin/actors` and `POST /admin/actors/{name}/crash`: look at the actors, and kill them.
 
-use super::{HttpState, auth::TokenScope, body, error::ApiError, json};
+use super::{HttpState, auth::TokenScope, body, error::ApiError, json, media};
 use crate::actors::{ActorStatus, ActorView, CrashMode, CrashPoint, NotCrashed};
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -97,7 +97,7 @@ pub(super) async fn crash(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     state.access.check(&request, TokenScope::Admin)?;
-    let body::Format::Json = body::format(&request)?;
+    media::check_json(&request)?;
     let (bytes, _permit) = body::read(&request, payload, &state).await?;
     let asked = crash_request(&bytes)?;
     if asked.at != At::Now && !name.starts_with("persist-") {

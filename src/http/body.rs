@@ -1,15 +1,19 @@
 //! Reads a request's body within its limits: size, time, and the bytes that the door lets in.
 
-use super::{HttpState, error::ApiError};
+use super::{
+    HttpState,
+    encoding::{self, Encoded},
+    error::ApiError,
+};
 use crate::actors::BytesPermit;
 use actix_web::{
     HttpRequest,
     error::PayloadError,
-    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    http::header::CONTENT_LENGTH,
     web::{self, Bytes, BytesMut},
 };
 use futures_util::StreamExt;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// A client that is still sending reads no answer. So what is too large is read on for a while,
@@ -17,104 +21,110 @@ use tokio::time::{Instant, timeout_at};
 const OVERSIZE_DRAIN_BYTES: usize = 64 << 20;
 const OVERSIZE_DRAIN: Duration = Duration::from_secs(2);
 
-/// The formats of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// `application/json`, any `+json` that is nothing special, or no type at all.
-    Json,
-}
-
-/// What the `Content-Type` says.
-pub(super) fn format(request: &HttpRequest) -> Result<Format, ApiError> {
-    let Some(value) = request.headers().get(CONTENT_TYPE) else {
-        return Ok(Format::Json);
-    };
-    let unsupported =
-        || ApiError::UnsupportedMedia("the content type must be application/json".to_owned());
-    let value = value.to_str().map_err(|_| unsupported())?;
-    let mut parts = value.split(';');
-    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-    for parameter in parts {
-        let (name, value) = parameter.split_once('=').unwrap_or_default();
-        let is_utf8 = value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
-        if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
-            return Err(ApiError::UnsupportedMedia(
-                "the charset must be utf-8".to_owned(),
-            ));
-        }
-    }
-    match essence.as_str() {
-        "" | "application/json" => Ok(Format::Json),
-        _ => Err(unsupported()),
-    }
-}
-
-/// The whole body, with the permit that covers its bytes.
+/// The whole body, decompressed, with the permit that covers its bytes.
 pub(super) async fn read(
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: web::Payload,
     state: &HttpState,
 ) -> Result<(Bytes, BytesPermit), ApiError> {
-    check_encoding(request)?;
-    let max_bytes = state.limits.body_bytes_max;
+    let encoding = encoding::of(request)?;
     let deadline = Instant::now() + state.limits.body_timeout;
+    let Some(encoding) = encoding else {
+        let whole = Whole::expecting(expected_bytes(request).min(state.limits.body_bytes_max));
+        return collect(whole, payload, state, deadline)
+            .await
+            .map(|(whole, permit)| (whole.bytes(), permit));
+    };
+    let (chunks, encoded) = collect(VecDeque::new(), payload, state, deadline).await?;
+    let body = Encoded::new(chunks, encoded);
     let mut permit = state.ingest.admission().bytes_permit();
-    let mut body = Chunks::default();
+    let max_bytes = state.limits.body_bytes_max;
+    let decoded = body.decode(encoding, &state.decoders, max_bytes, deadline, &mut permit);
+    Ok((decoded.await?, permit))
+}
+
+/// Reads a body to its end, with the permit that covers its bytes.
+async fn collect<C: Chunks>(
+    mut body: C,
+    mut payload: web::Payload,
+    state: &HttpState,
+    deadline: Instant,
+) -> Result<(C, BytesPermit), ApiError> {
+    let max_bytes = state.limits.body_bytes_max;
+    let mut permit = state.ingest.admission().bytes_permit();
+    let mut bytes = 0;
     loop {
         let chunk = match timeout_at(deadline, payload.next()).await {
             Err(_) => return Err(ApiError::BodyTimeout),
-            Ok(None) => return Ok((body.whole(), permit)),
+            Ok(None) => return Ok((body, permit)),
             Ok(Some(chunk)) => chunk.map_err(payload_error)?,
         };
-        if body.len() + chunk.len() > max_bytes {
+        bytes += chunk.len();
+        if bytes > max_bytes {
             drop(body);
             drop(permit);
             throw_away(payload).await;
             return Err(ApiError::BodyTooLarge { max_bytes });
         }
         permit.grow(chunk.len())?;
-        body.push(chunk, expected_bytes(request).min(max_bytes));
+        body.push(chunk);
     }
 }
 
-/// A body that came in one piece, as small ones do, is not copied.
-#[derive(Default)]
-enum Chunks {
-    #[default]
+/// Where a body is collected.
+trait Chunks {
+    fn push(&mut self, chunk: Bytes);
+}
+
+/// A body that is going to be decompressed is never needed in one piece.
+impl Chunks for VecDeque<Bytes> {
+    fn push(&mut self, chunk: Bytes) {
+        self.push_back(chunk);
+    }
+}
+
+/// A body in one piece. One that came so, as small ones do, is not copied.
+struct Whole {
+    body: Parts,
+    expected_bytes: usize,
+}
+
+enum Parts {
     None,
     One(Bytes),
     Many(BytesMut),
 }
 
-impl Chunks {
-    fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::One(chunk) => chunk.len(),
-            Self::Many(chunks) => chunks.len(),
+impl Whole {
+    fn expecting(expected_bytes: usize) -> Self {
+        Self {
+            body: Parts::None,
+            expected_bytes,
         }
     }
 
-    fn push(&mut self, chunk: Bytes, expected_bytes: usize) {
-        match self {
-            Self::None => *self = Self::One(chunk),
-            Self::One(first) => {
+    fn bytes(self) -> Bytes {
+        match self.body {
+            Parts::None => Bytes::new(),
+            Parts::One(chunk) => chunk,
+            Parts::Many(chunks) => chunks.freeze(),
+        }
+    }
+}
+
+impl Chunks for Whole {
+    fn push(&mut self, chunk: Bytes) {
+        match &mut self.body {
+            Parts::None => self.body = Parts::One(chunk),
+            Parts::One(first) => {
                 // What a header promises is not set aside before a part of it has come.
-                let likely = expected_bytes.min(first.len() * 16);
+                let likely = self.expected_bytes.min(first.len() * 16);
                 let mut chunks = BytesMut::with_capacity(likely.max(first.len() + chunk.len()));
                 chunks.extend_from_slice(first);
                 chunks.extend_from_slice(&chunk);
-                *self = Self::Many(chunks);
+                self.body = Parts::Many(chunks);
             }
-            Self::Many(chunks) => chunks.extend_from_slice(&chunk),
-        }
-    }
-
-    fn whole(self) -> Bytes {
-        match self {
-            Self::None => Bytes::new(),
-            Self::One(chunk) => chunk,
-            Self::Many(chunks) => chunks.freeze(),
+            Parts::Many(chunks) => chunks.extend_from_slice(&chunk),
         }
     }
 }
@@ -125,16 +135,6 @@ fn expected_bytes(request: &HttpRequest) -> usize {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse().ok())
         .unwrap_or(0)
-}
-
-fn check_encoding(request: &HttpRequest) -> Result<(), ApiError> {
-    match request.headers().get(CONTENT_ENCODING) {
-        None => Ok(()),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => Err(ApiError::UnsupportedMedia(
-            "this content encoding is not supported".to_owned(),
-        )),
-    }
 }
 
 async fn throw_away(mut payload: web::Payload) {

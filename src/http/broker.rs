@@ -1,16 +1,18 @@
 //! Publishing through the broker: when a client asks for it, and when the database is out of reach.
 //! Used by `publish`.
 
-use super::{HttpState, error::ApiError, json};
+use super::{
+    HttpState,
+    error::ApiError,
+    json,
+    prefer::{self, Preferences},
+};
 use crate::{
     actors::ActorStatus,
     bridge::{BrokerClient, BrokerError},
     domain::EventBatch,
 };
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{HeaderName, HeaderValue},
-};
+use actix_web::HttpResponse;
 use serde::Serialize;
 use std::{
     sync::{
@@ -45,16 +47,6 @@ impl Broker {
     }
 }
 
-/// Whether the client asks with `Prefer: respond-async` (RFC 7240).
-pub(super) fn prefers_async(request: &HttpRequest) -> bool {
-    let values = request.headers().get_all("prefer");
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|preference| preference.split(';').next().unwrap_or_default().trim())
-        .any(|preference| preference.eq_ignore_ascii_case("respond-async"))
-}
-
 /// How long to wait for the database, so that there is time left to queue instead.
 pub(super) fn time_for_database(state: &HttpState, time: Duration) -> Duration {
     match state.broker {
@@ -65,12 +57,12 @@ pub(super) fn time_for_database(state: &HttpState, time: Duration) -> Duration {
 
 /// The broker, where it is to be used at once: it was asked for, or the database is away.
 pub(super) fn instead_of_database<'a>(
-    request: &HttpRequest,
+    preferences: &Preferences,
     state: &'a HttpState,
     batch: &EventBatch,
 ) -> Option<(&'a Broker, Reason)> {
     let broker = state.broker.as_ref()?;
-    if prefers_async(request) {
+    if preferences.respond_async {
         return Some((broker, Reason::Preferred));
     }
     let outage = state.ingest.outage(batch)?;
@@ -136,10 +128,7 @@ pub(super) async fn queue(
     };
     let mut response = json::accepted(&body);
     if reason == Reason::Preferred {
-        response.headers_mut().insert(
-            HeaderName::from_static("preference-applied"),
-            HeaderValue::from_static("respond-async"),
-        );
+        prefer::applied(&mut response, "respond-async");
     }
     Ok(response)
 }

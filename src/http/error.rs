@@ -1,6 +1,7 @@
 //! The one place with status codes. Every error of a handler becomes an `application/problem+json`
 //! (RFC 9457) here; it says what the client can act on, and nothing of SQL, files or stacks.
 
+use super::encoding;
 use crate::{
     actors::{AppendError, Overloaded, StatsError},
     store::StoreError,
@@ -10,7 +11,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde::Serialize;
@@ -40,8 +41,16 @@ pub(super) enum ApiError {
     ActorRestarting,
     /// The body is larger than allowed.
     BodyTooLarge { max_bytes: usize },
-    /// The body's type or encoding is not understood.
-    UnsupportedMedia(String),
+    /// The path does not take bodies of this type.
+    UnsupportedType {
+        detail: String,
+        /// What it takes, as `Accept-Post` says it.
+        accepted: &'static str,
+    },
+    /// The body's encoding is none that is undone here.
+    UnsupportedEncoding,
+    /// The type is taken, and what is in it is not.
+    UnsupportedData(String),
     /// The body is not what the path takes.
     Invalid {
         detail: String,
@@ -104,10 +113,20 @@ impl ApiError {
                 "body-too-large",
                 "Body too large",
             ),
-            Self::UnsupportedMedia(_) => (
+            Self::UnsupportedType { .. } => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media",
-                "Unsupported content",
+                "unsupported-type",
+                "Unsupported content type",
+            ),
+            Self::UnsupportedEncoding => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-encoding",
+                "Unsupported content encoding",
+            ),
+            Self::UnsupportedData(_) => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-data",
+                "Unsupported data",
             ),
             Self::Invalid { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -136,7 +155,8 @@ impl ApiError {
     fn detail(&self) -> Cow<'_, str> {
         match self {
             Self::BadRequest(detail)
-            | Self::UnsupportedMedia(detail)
+            | Self::UnsupportedType { detail, .. }
+            | Self::UnsupportedData(detail)
             | Self::Invalid { detail, .. } => detail.into(),
             Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::NotFound(detail) => {
                 (*detail).into()
@@ -147,6 +167,9 @@ impl ApiError {
             Self::ActorRestarting => "this actor has ended already and is being restarted".into(),
             Self::BodyTooLarge { max_bytes } => {
                 format!("the body must have at most {max_bytes} bytes").into()
+            }
+            Self::UnsupportedEncoding => {
+                format!("the content encoding must be one of {}", encoding::ACCEPTED).into()
             }
             Self::Overloaded => "too much is in flight; nothing of this request was stored".into(),
             Self::ShuttingDown => {
@@ -196,6 +219,13 @@ impl ResponseError for ApiError {
             Self::Unauthorized(_) => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"oncelog\""));
             }
+            Self::UnsupportedType { accepted, .. } => {
+                response.insert_header(("accept-post", *accepted));
+            }
+            // RFC 7694: without it the client would have to guess what is wrong with the request.
+            Self::UnsupportedEncoding => {
+                response.insert_header((ACCEPT_ENCODING, encoding::ACCEPTED));
+            }
             Self::ShuttingDown | Self::BodyTimeout | Self::BodyTooLarge { .. } => {
                 response.force_close();
             }
@@ -235,7 +265,7 @@ impl From<WireError> for ApiError {
                 },
                 errors,
             },
-            WireErrorKind::UnsupportedData { detail } => Self::UnsupportedMedia(detail),
+            WireErrorKind::UnsupportedData { detail } => Self::UnsupportedData(detail),
         }
     }
 }

@@ -7,11 +7,14 @@ mod body;
 mod broker;
 mod dashboard;
 mod dead_letters;
+mod encoding;
 mod error;
 mod events;
 mod health;
 mod json;
 mod lifecycle;
+mod media;
+mod prefer;
 mod publish;
 mod query;
 mod stats;
@@ -19,6 +22,7 @@ mod stats;
 pub use auth::{AccessRules, Token, TokenScope};
 pub use broker::Broker;
 pub use dashboard::{Dashboard, watch};
+pub use encoding::Decoders;
 pub use lifecycle::Lifecycle;
 
 use crate::{
@@ -50,6 +54,8 @@ pub struct HttpState {
     pub lifecycle: Lifecycle,
     /// Who may do what.
     pub access: AccessRules,
+    /// Who may decompress a body now.
+    pub decoders: Decoders,
     /// The numbers.
     pub limits: HttpLimits,
 }

@@ -7,15 +7,17 @@ use super::{
     broker::{self, Reason, Shape},
     error::ApiError,
     json,
+    media::{self, BatchFormat, EventFormat},
+    prefer::{self, Preferences},
 };
 use crate::{
     actors::{AppendError, BytesPermit},
-    domain::{EventBatch, Outcome, Receipt},
+    domain::{Event, EventBatch, Outcome, Receipt},
     wire::{self, WireError},
 };
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{self, Data},
+    web::{self, Bytes, Data},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -28,16 +30,29 @@ struct Published<'a> {
     topic: &'a str,
     message: &'static str,
     outcome: &'static str,
+    processed_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct BatchPublished {
+struct BatchPublished<'a> {
     status: &'static str,
     count: usize,
     stored: usize,
     duplicates: usize,
     conflicts: usize,
     message: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<Vec<EventResult<'a>>>,
+}
+
+/// What became of one event of a batch.
+#[derive(Serialize)]
+struct EventResult<'a> {
+    topic: &'a str,
+    event_id: &'a str,
+    outcome: &'static str,
+    /// When its key was stored for the first time.
+    processed_at: String,
 }
 
 pub(super) async fn one(
@@ -45,21 +60,16 @@ pub(super) async fn one(
     payload: web::Payload,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let started = Instant::now();
-    open(&request, &state)?;
-    let body::Format::Json = body::format(&request)?;
+    let arrival = Arrival::of(&request, &state, Shape::Single)?;
+    let format = media::of_event(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
-    let event = wire::event_from_json(bytes).map_err(|error| refuse(&state, error))?;
+    let event = read_event(format, &request, bytes).map_err(|error| refuse(&state, error))?;
     let batch = Arc::new(EventBatch::single(event));
-    let arrival = Arrival {
-        request: &request,
-        started,
-        shape: Shape::Single,
+    let answer = match store(&state, &arrival, &batch, permit).await? {
+        Stored::Now(receipts) => json::ok(&published(&batch, &receipts)),
+        Stored::Later(queued) => return Ok(queued),
     };
-    match store(&state, &arrival, &batch, permit).await? {
-        Stored::Now(receipts) => Ok(json::ok(&published(&batch, &receipts))),
-        Stored::Later(queued) => Ok(queued),
-    }
+    Ok(arrival.represented(answer))
 }
 
 pub(super) async fn batch(
@@ -67,27 +77,65 @@ pub(super) async fn batch(
     payload: web::Payload,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let started = Instant::now();
-    open(&request, &state)?;
-    let body::Format::Json = body::format(&request)?;
+    let arrival = Arrival::of(&request, &state, Shape::Batch)?;
+    let format = media::of_batch(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
-    let batch = wire::batch_from_json(bytes).map_err(|error| refuse(&state, error))?;
-    let arrival = Arrival {
-        request: &request,
-        started,
-        shape: Shape::Batch,
+    let batch = read_batch(format, bytes).map_err(|error| refuse(&state, error))?;
+    let batch = Arc::new(batch);
+    let answer = match store(&state, &arrival, &batch, permit).await? {
+        Stored::Now(receipts) => json::ok(&summary(&arrival, &batch, &receipts)),
+        Stored::Later(queued) => return Ok(queued),
     };
-    match store(&state, &arrival, &Arc::new(batch), permit).await? {
-        Stored::Now(receipts) => Ok(json::ok(&summary(&receipts))),
-        Stored::Later(queued) => Ok(queued),
+    Ok(arrival.represented(answer))
+}
+
+fn read_event(format: EventFormat, request: &HttpRequest, body: Bytes) -> Result<Event, WireError> {
+    match format {
+        EventFormat::Json => wire::event_from_json(body),
+        EventFormat::CloudEventStructured => wire::event_from_cloudevents_structured(body),
+        EventFormat::CloudEventBinary => {
+            let headers = request.headers().iter();
+            let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+            wire::event_from_cloudevents_binary(headers, body)
+        }
+    }
+}
+
+fn read_batch(format: BatchFormat, body: Bytes) -> Result<EventBatch, WireError> {
+    match format {
+        BatchFormat::Json => wire::batch_from_json(body),
+        BatchFormat::Ndjson => wire::batch_from_ndjson(body),
+        BatchFormat::CloudEvents => wire::batch_from_cloudevents(body),
     }
 }
 
 /// What there is to know of a publish beside its events.
-struct Arrival<'a> {
-    request: &'a HttpRequest,
+struct Arrival {
     started: Instant,
     shape: Shape,
+    preferences: Preferences,
+}
+
+impl Arrival {
+    /// Lets a publish in, before its body is read.
+    fn of(request: &HttpRequest, state: &HttpState, shape: Shape) -> Result<Self, ApiError> {
+        state.access.check(request, TokenScope::Publish)?;
+        if state.lifecycle.is_draining() {
+            return Err(ApiError::ShuttingDown);
+        }
+        Ok(Self {
+            started: Instant::now(),
+            shape,
+            preferences: Preferences::of(request),
+        })
+    }
+
+    fn represented(&self, mut answer: HttpResponse) -> HttpResponse {
+        if self.preferences.representation {
+            prefer::applied(&mut answer, "return=representation");
+        }
+        answer
+    }
 }
 
 /// Where a publish has ended up.
@@ -102,11 +150,11 @@ enum Stored {
 /// prefers it or the database is out of reach.
 async fn store(
     state: &HttpState,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
     batch: &Arc<EventBatch>,
     bytes: BytesPermit,
 ) -> Result<Stored, ApiError> {
-    let instead = broker::instead_of_database(arrival.request, state, batch);
+    let instead = broker::instead_of_database(&arrival.preferences, state, batch);
     if let Some((broker, reason)) = instead {
         let queued = broker::queue(broker, batch, arrival.shape, reason).await;
         // A preference may be ignored, and is where the broker fails and the database does not.
@@ -139,9 +187,8 @@ async fn store(
 
 fn published<'a>(batch: &'a EventBatch, receipts: &[Receipt]) -> Published<'a> {
     let event = batch.first();
-    let outcome = receipts
-        .first()
-        .map_or(Outcome::Stored, |receipt| receipt.outcome);
+    let receipt = receipts.first();
+    let outcome = receipt.map_or(Outcome::Stored, |receipt| receipt.outcome);
     Published {
         status: "accepted",
         event_id: event.event_id().as_str(),
@@ -152,10 +199,15 @@ fn published<'a>(batch: &'a EventBatch, receipts: &[Receipt]) -> Published<'a> {
             Outcome::Conflict => "another event with this key was stored before and stays",
         },
         outcome: outcome.as_str(),
+        processed_at: receipt.map(|receipt| receipt.processed_at.to_string()),
     }
 }
 
-fn summary(receipts: &[Receipt]) -> BatchPublished {
+fn summary<'a>(
+    arrival: &Arrival,
+    batch: &'a EventBatch,
+    receipts: &[Receipt],
+) -> BatchPublished<'a> {
     let count = |outcome| {
         let all = receipts.iter();
         all.filter(|receipt| receipt.outcome == outcome).count()
@@ -168,15 +220,23 @@ fn summary(receipts: &[Receipt]) -> BatchPublished {
         duplicates: receipts.len() - stored,
         conflicts: count(Outcome::Conflict),
         message: "every event is stored",
+        results: arrival
+            .preferences
+            .representation
+            .then(|| results(batch, receipts)),
     }
 }
 
-fn open(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
-    state.access.check(request, TokenScope::Publish)?;
-    if state.lifecycle.is_draining() {
-        return Err(ApiError::ShuttingDown);
-    }
-    Ok(())
+fn results<'a>(batch: &'a EventBatch, receipts: &[Receipt]) -> Vec<EventResult<'a>> {
+    let events = batch.events().iter().zip(receipts);
+    events
+        .map(|(event, receipt)| EventResult {
+            topic: event.topic().as_str(),
+            event_id: event.event_id().as_str(),
+            outcome: receipt.outcome.as_str(),
+            processed_at: receipt.processed_at.to_string(),
+        })
+        .collect()
 }
 
 fn refuse(state: &HttpState, error: WireError) -> ApiError {
