@@ -9,6 +9,7 @@ use crate::{
     },
     bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl, Scope},
+    feed::{Feed, FeedSettings},
     http::{
         self, AccessRules, Broker, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, Token,
         TokenScope,
@@ -64,10 +65,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let arbiter = Arbiter::new();
     let domain = start_actors(&config, &store, &arbiter)?;
     let lifecycle = Lifecycle::default();
+    let feed = live_feed(&config, &store);
     let state = HttpState {
         ingest: domain.ingest,
         stats: domain.stats.clone(),
         reader: Arc::clone(&store.reader),
+        feed: feed.clone(),
         dead_letters: Arc::clone(&store.dead_letters),
         broker: domain.broker,
         roster: domain.backlog.roster.clone(),
@@ -80,6 +83,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             body_timeout: Duration::from_millis(config.body_timeout_ms),
             publish_timeout: Duration::from_millis(config.publish_timeout_ms),
             read_timeout: READ_TIMEOUT,
+            heartbeat: Duration::from_millis(config.heartbeat_ms),
         },
     };
     actix::spawn(http::watch(state.clone()));
@@ -102,6 +106,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         error = misconfiguration(&*store.reader) => Err(error),
     };
     let deadline = Instant::now() + Duration::from_millis(config.shutdown_timeout_ms);
+    // A stream has no last answer to wait for: its client goes on from its cursor elsewhere.
+    feed.close();
     drain(&handle, &lifecycle, &domain.backlog, deadline).await;
     domain.stats.flush().await;
     arbiter.stop();
@@ -282,6 +288,16 @@ fn start_bridge(
         })
     };
     Ok((broker, actor))
+}
+
+fn live_feed(config: &Config, store: &Store) -> Feed {
+    let settings = FeedSettings {
+        subscribers_max: config.subscribers_max,
+        // The other half is for those who ask for a page or for the counters.
+        reads_max: usize::try_from(config.read_connections_max / 2).map_or(1, |half| half.max(1)),
+        poll: Duration::from_millis(config.feed_poll_ms),
+    };
+    Feed::new(Arc::clone(&store.reader), http::push_frame, settings)
 }
 
 fn access_rules(config: &Config) -> AccessRules {

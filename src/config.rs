@@ -83,6 +83,13 @@ pub struct Config {
     /// The most bytes in one transaction, where no single request has more. 8 MiB.
     pub group_bytes_max: usize,
 
+    /// The most subscribers to the live feed at a time. 2,000.
+    pub subscribers_max: usize,
+    /// Time between two signs of life on a stream that has nothing else to say. 10,000.
+    pub heartbeat_ms: u64,
+    /// The longest that a new event waits for the feed's next look where no signal came. 500.
+    pub feed_poll_ms: u64,
+
     /// The longest that a publish waits for its commit. 8,000.
     pub publish_timeout_ms: u64,
     /// The longest that a body may take to arrive. 5,000.
@@ -221,6 +228,15 @@ impl Config {
             group_bytes_max: setting("GROUP_BYTES_MAX", flags.group_bytes_max)?
                 .bytes(KIB..=1024 * MIB)?
                 .unwrap_or(8 * MIB),
+            subscribers_max: setting("SUBSCRIBERS_MAX", flags.subscribers_max)?
+                .number(1..=100_000)?
+                .unwrap_or(2_000),
+            heartbeat_ms: setting("HEARTBEAT_MS", flags.heartbeat_ms)?
+                .number(100..=60_000)?
+                .unwrap_or(10_000),
+            feed_poll_ms: setting("FEED_POLL_MS", flags.feed_poll_ms)?
+                .number(10..=10_000)?
+                .unwrap_or(500),
             publish_timeout_ms: setting("PUBLISH_TIMEOUT_MS", flags.publish_timeout_ms)?
                 .number(100..=10_000)?
                 .unwrap_or(8_000),

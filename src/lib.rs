@@ -4,6 +4,7 @@ pub mod app;
 pub mod bridge;
 pub mod config;
 pub mod domain;
+pub mod feed;
 pub mod healthcheck;
 pub mod http;
 pub mod store;

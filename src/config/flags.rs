@@ -105,6 +105,15 @@ pub(super) struct Flags {
     /// Bytes in one transaction [default: 8MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(super) group_bytes_max: Option<String>,
+    /// Streams of /events/stream that may be open [default: 2000]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) subscribers_max: Option<String>,
+    /// Time between two signs of life on an idle stream [default: 10000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) heartbeat_ms: Option<String>,
+    /// Longest time a stream waits for an event that no signal announced [default: 500]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) feed_poll_ms: Option<String>,
     /// Longest time a publish waits for its commit, up to 10000 [default: 8000]
     #[arg(long, value_name = "MS", help_heading = "Limits")]
     pub(super) publish_timeout_ms: Option<String>,

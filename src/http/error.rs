@@ -4,6 +4,7 @@
 use super::encoding;
 use crate::{
     actors::{AppendError, Overloaded, StatsError},
+    feed::SubscribeError,
     store::StoreError,
     wire::{FieldError, WireError, WireErrorKind},
 };
@@ -58,6 +59,8 @@ pub(super) enum ApiError {
     },
     /// Too much is in flight.
     Overloaded,
+    /// As many streams are open as are allowed.
+    TooManySubscribers,
     /// The process is going down.
     ShuttingDown,
     /// The database is out of reach or too slow.
@@ -133,6 +136,11 @@ impl ApiError {
                 "invalid-body",
                 "Invalid body",
             ),
+            Self::TooManySubscribers => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too-many-subscribers",
+                "Too many subscribers",
+            ),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::ShuttingDown => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -171,6 +179,7 @@ impl ApiError {
             Self::UnsupportedEncoding => {
                 format!("the content encoding must be one of {}", encoding::ACCEPTED).into()
             }
+            Self::TooManySubscribers => "as many streams are open as SUBSCRIBERS_MAX allows".into(),
             Self::Overloaded => "too much is in flight; nothing of this request was stored".into(),
             Self::ShuttingDown => {
                 "the service is shutting down; nothing of this request was stored".into()
@@ -281,6 +290,16 @@ impl From<AppendError> for ApiError {
         match error {
             AppendError::TimedOut => Self::DatabaseUnavailable,
             AppendError::Refused => Self::Internal,
+        }
+    }
+}
+
+impl From<SubscribeError> for ApiError {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::TooMany => Self::TooManySubscribers,
+            SubscribeError::Closed => Self::ShuttingDown,
+            SubscribeError::Store(error) => error.into(),
         }
     }
 }

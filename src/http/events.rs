@@ -1,8 +1,9 @@
-//! `GET /events`: what is stored, a page at a time.
+//! `GET /events` and `GET /events/{topic}/{event_id}`: what is stored, a page at a time, or one
+//! event by its key.
 
 use super::{HttpState, auth::TokenScope, error::ApiError, json, query};
 use crate::{
-    domain::{EventPage, EventQuery},
+    domain::{EventId, EventPage, EventQuery, Topic},
     wire,
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
@@ -18,6 +19,41 @@ pub(super) async fn list(
         .await
         .map_err(|_| ApiError::DatabaseUnavailable)??;
     Ok(json::bytes(listing(&query, &page, is_clamped)))
+}
+
+pub(super) async fn one(
+    request: HttpRequest,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    state.access.check(&request, TokenScope::Read)?;
+    // What can be no key is the key of no event.
+    let (topic, event_id) = key(request.uri().path()).ok_or_else(no_such_event)?;
+    let finding = state.reader.find(&topic, &event_id);
+    let stored = timeout(state.limits.read_timeout, finding)
+        .await
+        .map_err(|_| ApiError::DatabaseUnavailable)??
+        .ok_or_else(no_such_event)?;
+    let mut out = Vec::with_capacity(stored.event.size_bytes() + 160);
+    json::push_event(&mut out, &stored);
+    Ok(json::bytes(out))
+}
+
+fn no_such_event() -> ApiError {
+    ApiError::NotFound("there is no event of this topic and id")
+}
+
+/// The key in a path, from its raw segments: a decoded one no longer tells a `%2F` of the topic
+/// from the slash behind it.
+fn key(path: &str) -> Option<(Topic, EventId)> {
+    let (topic, event_id) = path.strip_prefix("/events/")?.split_once('/')?;
+    let decoded = |segment| {
+        let bytes = percent_encoding::percent_decode_str(segment);
+        bytes.decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    };
+    Some((
+        Topic::parse(decoded(topic)?).ok()?,
+        EventId::parse(decoded(event_id)?).ok()?,
+    ))
 }
 
 fn listing(query: &EventQuery, page: &EventPage, is_clamped: bool) -> Vec<u8> {

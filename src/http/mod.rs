@@ -18,15 +18,19 @@ mod prefer;
 mod publish;
 mod query;
 mod stats;
+mod stream;
+mod topics;
 
 pub use auth::{AccessRules, Token, TokenScope};
 pub use broker::Broker;
 pub use dashboard::{Dashboard, watch};
 pub use encoding::Decoders;
 pub use lifecycle::Lifecycle;
+pub use stream::push_frame;
 
 use crate::{
     actors::{IngestClient, Roster, StatsClient},
+    feed::Feed,
     store::{DeadLetterStore, EventReader},
 };
 use actix_web::{HttpResponse, Resource, Route, guard, web};
@@ -42,6 +46,8 @@ pub struct HttpState {
     pub stats: StatsClient,
     /// Reading.
     pub reader: Arc<dyn EventReader>,
+    /// Following.
+    pub feed: Feed,
     /// What could not be stored.
     pub dead_letters: Arc<dyn DeadLetterStore>,
     /// The broker, where one is configured.
@@ -71,6 +77,8 @@ pub struct HttpLimits {
     pub publish_timeout: Duration,
     /// The longest a read may take.
     pub read_timeout: Duration,
+    /// Between two signs of life on a stream that has nothing else to say.
+    pub heartbeat: Duration,
 }
 
 /// Puts the routes into an application.
@@ -84,6 +92,12 @@ pub fn routes(config: &mut web::ServiceConfig) {
             web::post().to(publish::batch),
         ))
         .service(readable("/events", get().to(events::list)))
+        .service(readable("/events/stream", get().to(stream::subscribe)))
+        .service(readable(
+            "/events/{topic}/{event_id}",
+            get().to(events::one),
+        ))
+        .service(readable("/topics", get().to(topics::list)))
         .service(readable("/stats", get().to(stats::totals)))
         .service(readable("/health", get().to(health::health)))
         .service(readable("/livez", get().to(health::live)))

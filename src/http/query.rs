@@ -3,8 +3,9 @@
 
 use super::error::ApiError;
 use crate::domain::{
-    EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, Source, Timestamp, Topic,
+    Cursor, EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, Source, Timestamp, Topic,
 };
+use crate::feed::FeedFilter;
 use std::{collections::HashMap, fmt::Display};
 
 /// The parameters of a request. Of one that is given twice, the last counts; an empty one is none.
@@ -33,8 +34,25 @@ impl Parameters {
             .map_err(|error| ApiError::BadRequest(format!("{name} {error}")))
     }
 
+    fn topic(&self) -> Result<Option<Topic>, ApiError> {
+        self.parsed("topic", |value| Topic::parse(value.to_owned()))
+    }
+
+    fn source(&self) -> Result<Option<Source>, ApiError> {
+        self.parsed("source", |value| Source::parse(value.to_owned()))
+    }
+
+    fn cursor(&self) -> Result<Option<Cursor>, ApiError> {
+        self.parsed("cursor", str::parse)
+    }
+
     /// A page size, and whether it had to be cut to the largest.
     pub(super) fn limit(&self) -> Result<(u32, bool), ApiError> {
+        self.limit_or(PAGE_EVENTS_DEFAULT)
+    }
+
+    /// The same, with another page size where none is asked for.
+    pub(super) fn limit_or(&self, default: u32) -> Result<(u32, bool), ApiError> {
         let limit = self.parsed("limit", |value| {
             if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err("must be a whole number from 1 on");
@@ -46,7 +64,7 @@ impl Parameters {
                 Err(_) => Ok(u32::MAX),
             }
         })?;
-        let limit = limit.unwrap_or(PAGE_EVENTS_DEFAULT);
+        let limit = limit.unwrap_or(default);
         Ok((limit.min(PAGE_EVENTS_MAX), limit > PAGE_EVENTS_MAX))
     }
 }
@@ -56,8 +74,8 @@ pub(super) fn events(query: &str) -> Result<(EventQuery, bool), ApiError> {
     let parameters = Parameters::parse(query)?;
     let (limit, is_clamped) = parameters.limit()?;
     let query = EventQuery {
-        topic: parameters.parsed("topic", |value| Topic::parse(value.to_owned()))?,
-        source: parameters.parsed("source", |value| Source::parse(value.to_owned()))?,
+        topic: parameters.topic()?,
+        source: parameters.source()?,
         since: parameters.parsed("since", Timestamp::parse)?,
         until: parameters.parsed("until", Timestamp::parse)?,
         order: parameters
@@ -67,10 +85,20 @@ pub(super) fn events(query: &str) -> Result<(EventQuery, bool), ApiError> {
                 _ => Err("must be asc or desc"),
             })?
             .unwrap_or_default(),
-        after: parameters.parsed("cursor", str::parse)?,
+        after: parameters.cursor()?,
         limit,
     };
     Ok((query, is_clamped))
+}
+
+/// What a subscriber to `GET /events/stream` asks for, and after which place.
+pub(super) fn feed(query: &str) -> Result<(FeedFilter, Option<Cursor>), ApiError> {
+    let parameters = Parameters::parse(query)?;
+    let filter = FeedFilter {
+        topic: parameters.topic()?,
+        source: parameters.source()?,
+    };
+    Ok((filter, parameters.cursor()?))
 }
 
 fn decoded(text: &str) -> Result<String, ApiError> {
