@@ -8,9 +8,9 @@ use super::{
     prefer::{self, Preferences},
 };
 use crate::{
-    actors::ActorStatus,
+    actors::{ActorStatus, AppendError},
     bridge::{BrokerClient, BrokerError},
-    domain::EventBatch,
+    domain::{EventBatch, Receipt},
 };
 use actix_web::HttpResponse;
 use serde::Serialize;
@@ -21,9 +21,12 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::sleep;
 
 /// A shard that is without its database for that long is not waited for.
 const OUTAGE_BEFORE_QUEUEING: Duration = Duration::from_secs(1);
+/// How often a publish that waits looks whether its database is away.
+const OUTAGE_POLL: Duration = Duration::from_millis(200);
 /// What a publish keeps of its time for the broker, should the database not answer.
 const RESERVED_FOR_BROKER: Duration = Duration::from_millis(2500);
 
@@ -39,11 +42,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Entries of the stream that nobody has begun to store here.
-    pub(super) async fn waiting(&self) -> Result<u64, BrokerError> {
-        let depth = self.client.depth().await?;
-        let in_flight = self.entries_in_flight.load(Ordering::Relaxed) as u64;
-        Ok(depth.saturating_sub(in_flight))
+    /// Entries of the stream: each is there until its event is stored.
+    pub(super) async fn depth(&self) -> Result<u64, BrokerError> {
+        self.client.depth().await
+    }
+
+    /// Entries that wait in the actors, too.
+    pub(super) fn entries_in_flight(&self) -> u64 {
+        self.entries_in_flight.load(Ordering::Relaxed) as u64
     }
 }
 
@@ -67,6 +73,27 @@ pub(super) fn instead_of_database<'a>(
     }
     let outage = state.ingest.outage(batch)?;
     (outage >= OUTAGE_BEFORE_QUEUEING).then_some((broker, Reason::Outage))
+}
+
+/// Waits for the database; gives it up early where there is a broker and the database is away.
+pub(super) async fn unless_outage(
+    state: &HttpState,
+    batch: &EventBatch,
+    append: impl Future<Output = Result<Vec<Receipt>, AppendError>>,
+) -> Result<Vec<Receipt>, AppendError> {
+    if state.broker.is_none() {
+        return append.await;
+    }
+    let outage = async {
+        while state.ingest.outage(batch).unwrap_or_default() < OUTAGE_BEFORE_QUEUEING {
+            sleep(OUTAGE_POLL).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        appended = append => appended,
+        () = outage => Err(AppendError::TimedOut),
+    }
 }
 
 /// Why a publish is queued.

@@ -167,10 +167,9 @@ async fn store(
         .admission()
         .admit(batch.events().len(), bytes)?;
     let time = broker::time_for_database(state, state.limits.publish_timeout);
-    let appended = state
-        .ingest
-        .append(Arc::clone(batch), permit, arrival.started + time)
-        .await;
+    let deadline = arrival.started + time;
+    let append = state.ingest.append(Arc::clone(batch), permit, deadline);
+    let appended = broker::unless_outage(state, batch, append).await;
     match (appended, &state.broker) {
         (Ok(receipts), _) => {
             let took = arrival.started.elapsed();

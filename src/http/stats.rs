@@ -29,17 +29,10 @@ pub(super) async fn totals(
 
 /// The counters, not older than this call.
 pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
+    // The queue first, and the stream before the actors: an event that moves on meanwhile is found
+    // in the next place, so a queue of 0 means that the counters are complete.
+    let queue_length = queue_length(state).await;
     let totals = state.stats.totals().await?;
-    let waiting: usize = state
-        .roster
-        .statuses()
-        .map(ActorStatus::events_waiting)
-        .sum();
-    let in_broker = match &state.broker {
-        // A lost broker must not take the counters with it; /health says that it is lost.
-        Some(broker) => broker.waiting().await.unwrap_or(0),
-        None => 0,
-    };
     Ok(Stats {
         received_count: totals.received,
         unique_processed_count: totals.unique_processed,
@@ -49,10 +42,25 @@ pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
         topics_count: totals.topics,
         dead_letter_count: totals.dead_letters,
         uptime_seconds: (state.lifecycle.uptime().as_secs_f64() * 1000.0).round() / 1000.0,
-        queue_length: waiting as u64 + in_broker,
+        queue_length,
         last_updated: totals
             .last_updated
             .unwrap_or_else(Timestamp::now)
             .to_string(),
     })
+}
+
+/// Events that wait in the stream or in the actors, each counted once.
+async fn queue_length(state: &HttpState) -> u64 {
+    let (in_stream, in_both) = match &state.broker {
+        // A lost broker must not take the counters with it; /health says that it is lost.
+        Some(broker) => (
+            broker.depth().await.unwrap_or(0),
+            broker.entries_in_flight(),
+        ),
+        None => (0, 0),
+    };
+    let statuses = state.roster.statuses();
+    let in_actors: usize = statuses.map(ActorStatus::events_waiting).sum();
+    in_stream + (in_actors as u64).saturating_sub(in_both)
 }
