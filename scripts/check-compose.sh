@@ -152,6 +152,15 @@ admin_closed()   {
   echo "$code without the token"
   [ "$code" = 401 ]
 }
+# What the dashboard asks for is there to be asked for.
+dashboard_metrics() {
+  local name missing=
+  get /metrics >"$work/metrics"
+  for name in $(grep -ohE 'oncelog_[a-z_]+' deploy/observability/grafana/dashboards/oncelog.json | sort -u); do
+    grep -q "^# TYPE $name " "$work/metrics" || missing+=" $name"
+  done
+  [ -z "$missing" ] || { echo "not in /metrics:$missing"; return 1; }
+}
 logged()         { compose exec -T aggregator sh -c 'cat /var/log/oncelog/*' | head -n 1 | field message; }
 down()           { compose down -t 20; }
 
@@ -166,6 +175,7 @@ check 'images built here are hardened'        hardened || true
 check 'one port is published'                 one_port || true
 check 'admin calls ask for the token'         admin_closed || true
 check 'the log is in its volume'              logged || true
+check 'the dashboard asks for what is there'  dashboard_metrics || true
 must  'publish'                               published stored
 check 'a second publish is a duplicate'       counted_once || true
 check 'GET /events has it once'               there_once || true
