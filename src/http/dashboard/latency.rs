@@ -57,6 +57,10 @@ pub(super) struct Percentiles {
 impl RecentTimes {
     /// Looks at the times once more; to be called once a second.
     pub(super) fn look(&mut self, times: &PublishTimes) {
+        if self.snapshots.is_empty() {
+            // The process began with none, so that its first second counts as well.
+            self.snapshots.push_back(vec![0; BUCKETS]);
+        }
         self.snapshots.push_back(times.snapshot());
         if self.snapshots.len() > WINDOW_S + 1 {
             self.snapshots.pop_front();
