@@ -1,0 +1,268 @@
+//! Reading from SQLite through a small pool. Used by HTTP through the seam. Readers see the last
+//! commit and never wait for a writer.
+
+use super::{Database, within};
+use crate::{
+    domain::{
+        Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
+        Timestamp, Topic,
+    },
+    store::{CommitSignal, EventReader, StoreError, StoreFuture, TopicSummary, Totals},
+};
+use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use std::{error::Error, pin::Pin, sync::Arc};
+
+pub(super) struct SqliteReader {
+    database: Arc<Database>,
+    pool: SqlitePool,
+    /// One connection that may write.
+    pub(super) notes: SqlitePool,
+}
+
+impl SqliteReader {
+    pub(super) fn new(database: Arc<Database>, pool: SqlitePool, notes: SqlitePool) -> Self {
+        Self {
+            database,
+            pool,
+            notes,
+        }
+    }
+
+    pub(super) async fn within<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        self.database.migrate().await?;
+        within(self.database.options, what, call).await
+    }
+}
+
+// One statement for each index and direction, as on Postgres.
+
+const NEWEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, processed_at \
+    from processed_events \
+    where seq < ?1 and (?2 is null or source = ?2) \
+      and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
+    order by seq desc limit ?5";
+
+const NEWEST_FIRST_OF_TOPIC: &str = "select seq, topic, event_id, timestamp, source, payload, \
+        processed_at \
+    from processed_events \
+    where topic = ?6 and seq < ?1 and (?2 is null or source = ?2) \
+      and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
+    order by seq desc limit ?5";
+
+const OLDEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, processed_at \
+    from processed_events \
+    where seq > ?1 and (?2 is null or source = ?2) \
+      and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
+    order by seq limit ?5";
+
+const OLDEST_FIRST_OF_TOPIC: &str = "select seq, topic, event_id, timestamp, source, payload, \
+        processed_at \
+    from processed_events \
+    where topic = ?6 and seq > ?1 and (?2 is null or source = ?2) \
+      and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
+    order by seq limit ?5";
+
+impl EventReader for SqliteReader {
+    fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
+        Box::pin(async move {
+            let statement = match (query.order, &query.topic) {
+                (Order::Descending, None) => NEWEST_FIRST,
+                (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
+                (Order::Ascending, None) => OLDEST_FIRST,
+                (Order::Ascending, Some(_)) => OLDEST_FIRST_OF_TOPIC,
+            };
+            let from = match (query.after, query.order) {
+                // A cursor of Postgres lies behind everything that is here.
+                (Some(Cursor { txn: 1.., .. }), _) | (None, Order::Descending) => i64::MAX,
+                (Some(cursor), _) => cursor.seq,
+                (None, Order::Ascending) => 0,
+            };
+            let mut statement = sqlx::query(statement)
+                .bind(from)
+                .bind(query.source.as_ref().map(Source::as_str))
+                .bind(query.since.map(Timestamp::unix_us))
+                .bind(query.until.map(Timestamp::unix_us))
+                // One more than asked for tells whether there is another page.
+                .bind(i64::from(query.limit) + 1);
+            if let Some(topic) = &query.topic {
+                statement = statement.bind(topic.as_str());
+            }
+            let page = statement.try_map(stored_event).fetch_all(&self.pool);
+            let events = self.within("page", page).await?;
+            Ok(EventPage::new(query, events))
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        topic: &'a Topic,
+        event_id: &'a EventId,
+    ) -> StoreFuture<'a, Option<StoredEvent>> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "select seq, topic, event_id, timestamp, source, payload, processed_at \
+                 from processed_events where topic = ? and event_id = ?",
+            )
+            .bind(topic.as_str())
+            .bind(event_id.as_str())
+            .try_map(stored_event)
+            .fetch_optional(&self.pool);
+            self.within("find", row).await
+        })
+    }
+
+    fn topics<'a>(
+        &'a self,
+        after: Option<&'a Topic>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<TopicSummary>> {
+        Box::pin(async move {
+            let rows = sqlx::query(
+                "select t.topic, t.first_stored_at, coalesce(s.unique_count, 0) as unique_count, \
+                        coalesce(s.duplicate_count, 0) as duplicate_count, \
+                        coalesce(s.last_stored_at, t.first_stored_at) as last_stored_at \
+                 from topics t left join topic_stats s on s.topic = t.topic \
+                 where t.topic > ? order by t.topic limit ?",
+            )
+            .bind(after.map_or("", Topic::as_str))
+            .bind(i64::from(limit))
+            .try_map(topic_summary)
+            .fetch_all(&self.pool);
+            self.within("topics", rows).await
+        })
+    }
+
+    fn end(&self) -> StoreFuture<'_, Cursor> {
+        Box::pin(async move {
+            let last = sqlx::query_scalar("select coalesce(max(seq), 0) from processed_events")
+                .fetch_one(&self.pool);
+            let seq = self.within("end", last).await?;
+            Ok(Cursor { txn: 0, seq })
+        })
+    }
+
+    fn commits(&self) -> CommitSignal {
+        self.database.commits.clone()
+    }
+
+    fn totals(&self) -> StoreFuture<'_, Totals> {
+        Box::pin(async move {
+            let totals = sqlx::query(
+                "select coalesce(sum(received_count), 0) as received, \
+                        coalesce(sum(unique_processed_count), 0) as unique_processed, \
+                        coalesce(sum(duplicate_dropped_count), 0) as duplicate_dropped, \
+                        coalesce(sum(conflict_count), 0) as conflicts, \
+                        coalesce(sum(rejected_count), 0) as rejected, \
+                        coalesce(sum(topics_count), 0) as topics, \
+                        coalesce(sum(dead_letter_count), 0) as dead_letters, \
+                        max(updated_at) as last_updated \
+                 from system_stats",
+            )
+            .try_map(totals)
+            .fetch_one(&self.pool);
+            self.within("totals", totals).await
+        })
+    }
+
+    fn add_rejected(&self, events: u64) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let statement = sqlx::query(
+                "insert into system_stats as s (slot, rejected_count, updated_at) values (0, ?, ?) \
+                 on conflict (slot) do update set \
+                     rejected_count = s.rejected_count + excluded.rejected_count, \
+                     updated_at = excluded.updated_at",
+            )
+            .bind(i64::try_from(events).unwrap_or(i64::MAX))
+            .bind(Timestamp::now().unix_us())
+            .execute(&self.notes);
+            self.within("add rejected", statement).await.map(drop)
+        })
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            // A table, not a constant: the file itself has to answer.
+            let one = sqlx::query("select slot from system_stats limit 1").execute(&self.pool);
+            self.within("ping", one).await.map(drop)
+        })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            self.notes.close().await;
+            self.pool.close().await;
+        })
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn stored_event(row: SqliteRow) -> Result<StoredEvent, sqlx::Error> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    Ok(StoredEvent {
+        event: Event::new(
+            Topic::parse(text("topic")?).map_err(decode)?,
+            EventId::parse(text("event_id")?).map_err(decode)?,
+            timestamp(row.try_get("timestamp")?)?,
+            Source::parse(text("source")?).map_err(decode)?,
+            Payload::parse(text("payload")?).map_err(decode)?,
+        ),
+        processed_at: timestamp(row.try_get("processed_at")?)?,
+        cursor: Cursor {
+            txn: 0,
+            seq: row.try_get("seq")?,
+        },
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn topic_summary(row: SqliteRow) -> Result<TopicSummary, sqlx::Error> {
+    Ok(TopicSummary {
+        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
+        unique: count(&row, "unique_count")?,
+        duplicates: count(&row, "duplicate_count")?,
+        first_stored_at: timestamp(row.try_get("first_stored_at")?)?,
+        last_stored_at: timestamp(row.try_get("last_stored_at")?)?,
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn totals(row: SqliteRow) -> Result<Totals, sqlx::Error> {
+    Ok(Totals {
+        received: count(&row, "received")?,
+        unique_processed: count(&row, "unique_processed")?,
+        duplicate_dropped: count(&row, "duplicate_dropped")?,
+        conflicts: count(&row, "conflicts")?,
+        rejected: count(&row, "rejected")?,
+        topics: count(&row, "topics")?,
+        dead_letters: count(&row, "dead_letters")?,
+        last_updated: row
+            .try_get::<Option<i64>, _>("last_updated")?
+            .map(timestamp)
+            .transpose()?,
+    })
+}
+
+fn count(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
+}
+
+pub(super) fn timestamp(unix_us: i64) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_unix_us(unix_us).ok_or_else(|| decode("a time outside the years 0000 to 9999"))
+}
+
+pub(super) fn decode(error: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
