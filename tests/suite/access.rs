@@ -1,0 +1,85 @@
+//! Tokens: who may publish, read, and crash actors.
+
+use crate::support::{Answer, Engine, TestApp, event};
+use reqwest::Method;
+
+async fn with_token(app: &TestApp, path: &str, token: &str) -> Answer {
+    Answer::of(app.request(Method::GET, path).bearer_auth(token)).await
+}
+
+#[tokio::test]
+async fn without_tokens_everything_is_open_on_loopback() {
+    let app = TestApp::start(Engine::Postgres).await;
+    assert!(!app.actors().await.is_empty());
+    app.publish(&event("t", "e")).await.ok();
+}
+
+#[tokio::test]
+async fn an_admin_token_guards_the_admin_calls_only() {
+    let app = TestApp::builder(Engine::Postgres)
+        .await
+        .set("ADMIN_TOKEN", "boss")
+        .start()
+        .await;
+    let none = app.get("/admin/actors").await;
+    none.problem(401);
+    assert!(none.header("www-authenticate").starts_with("Bearer"));
+    with_token(&app, "/admin/actors", "wrong")
+        .await
+        .problem(401);
+    with_token(&app, "/admin/actors", "boss").await.ok();
+    app.stats().await;
+}
+
+#[tokio::test]
+async fn api_tokens_guard_publishing_and_reading_by_their_scopes() {
+    let app = TestApp::builder(Engine::Postgres)
+        .await
+        .set(
+            "API_TOKENS",
+            "plain,reader:read:eyes,writer:publish:hand,root:read+admin:crown",
+        )
+        .start()
+        .await;
+    for path in ["/livez", "/readyz", "/health"] {
+        app.get(path).await.ok();
+    }
+    for path in ["/events", "/stats", "/admin/actors"] {
+        let answer = app.get(path).await;
+        answer.problem(401);
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+    }
+    for (token, may_read, may_publish) in [
+        ("plain", true, true),
+        ("eyes", true, false),
+        ("hand", false, true),
+    ] {
+        let read = with_token(&app, "/events", token).await;
+        assert_eq!(
+            read.status,
+            if may_read { 200 } else { 403 },
+            "{token} reads"
+        );
+        let publish = app.request(Method::POST, "/publish").bearer_auth(token);
+        let published = Answer::of(publish.body(event("t", token).to_string())).await;
+        assert_eq!(
+            published.status,
+            if may_publish { 200 } else { 403 },
+            "{token} publishes"
+        );
+        with_token(&app, "/admin/actors", token).await.problem(403);
+    }
+    with_token(&app, "/admin/actors", "crown").await.ok();
+    assert_eq!(app.database().rows().await, 2);
+}
+
+#[tokio::test]
+async fn beyond_loopback_the_admin_calls_are_closed_without_a_token() {
+    let app = TestApp::builder(Engine::Postgres)
+        .await
+        .bind_everywhere()
+        .start()
+        .await;
+    app.get("/admin/actors").await.problem(403);
+    app.stats().await;
+}

@@ -1,0 +1,26 @@
+//! The service as its users meet it: the real binary, on real databases, over HTTP. Each module
+//! makes claims of one part of the contract; `support` starts what they need. Nothing here calls
+//! the library.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and shows why on stderr"
+)]
+
+#[macro_use]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the support is there before the last of the tests that use it"
+)]
+mod support;
+
+mod access;
+mod architecture;
+mod crashes;
+mod errors;
+mod outages;
+mod process;
+mod reference;

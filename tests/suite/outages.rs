@@ -1,0 +1,105 @@
+//! The database goes away and comes back: what is answered meanwhile, and that nothing is lost.
+
+use crate::support::{Client, Database, PostgresServer, TestApp, event, eventually};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// No publish waits longer for its answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// Publishes until it is told to stop, each event until it is stored; gives how many it sent.
+async fn publish_stubbornly(client: Client, topic: String, stop: Arc<AtomicBool>) -> usize {
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let event = event(&topic, &format!("e-{number}"));
+        loop {
+            let started = Instant::now();
+            let answer = client.publish(&event).await;
+            assert!(started.elapsed() < ANSWER_MAX + Duration::from_secs(1));
+            if answer.status == 200 {
+                break;
+            }
+            answer.problem(503);
+            assert!(!answer.header("retry-after").is_empty());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        number += 1;
+    }
+    number
+}
+
+#[tokio::test]
+async fn a_lost_database_is_503_until_it_is_back_and_nothing_answered_is_lost() {
+    let mut server = PostgresServer::start().await;
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let app = TestApp::on(database).start().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut publishers = JoinSet::new();
+    for number in 0..4 {
+        let topic = format!("topic-{number}");
+        publishers.spawn(publish_stubbornly(app.client(), topic, Arc::clone(&stop)));
+    }
+    eventually("the load runs", ANSWER_MAX, async || {
+        app.database().rows().await > 50
+    })
+    .await;
+
+    server.kill().await;
+    eventually("not ready", RECOVERY_MAX, async || {
+        app.status("/readyz").await == Some(503)
+    })
+    .await;
+    let health = app.get("/health").await;
+    assert_eq!(health.status, 503);
+    assert_eq!(health.json()["status"], "unhealthy");
+    assert_eq!(health.json()["database"], "disconnected");
+    let refused = app.publish(&event("meanwhile", "e")).await;
+    refused.problem(503);
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(app.status("/livez").await, Some(200));
+
+    server.start_again().await;
+    eventually("ready again", RECOVERY_MAX, async || {
+        app.status("/readyz").await == Some(200)
+    })
+    .await;
+    let before = app.database().rows().await;
+    eventually("the load goes on", RECOVERY_MAX, async || {
+        app.database().rows().await > before + 20
+    })
+    .await;
+    stop.store(true, Ordering::SeqCst);
+    let sent: usize = publishers.join_all().await.into_iter().sum();
+
+    // The one that was refused may be stored all the same: its answer says so.
+    let stats = app.assert_counters_are_exact().await;
+    let unique = stats["unique_processed_count"].as_u64().unwrap();
+    assert!(
+        (sent as u64..=sent as u64 + 1).contains(&unique),
+        "{sent} sent, {stats}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_at_the_start_is_waited_for() {
+    let mut server = PostgresServer::prepared();
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let app = TestApp::on(database).wait_for("/livez").start().await;
+    assert_eq!(app.status("/readyz").await, Some(503));
+    server.start_again().await;
+    eventually("ready", RECOVERY_MAX, async || {
+        app.status("/readyz").await == Some(200)
+    })
+    .await;
+    assert_eq!(
+        app.publish(&event("t", "e")).await.ok()["outcome"],
+        "stored"
+    );
+}

@@ -1,0 +1,225 @@
+//! The application as users run it: the real binary, a process of its own, on a free port.
+
+use super::{
+    client::Client,
+    database::{Database, Engine},
+    eventually,
+    process::{Process, free_port},
+    redis::TestBroker,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::Deref,
+    process::{Command, ExitStatus},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+const START_MAX: Duration = Duration::from_secs(20);
+const END_MAX: Duration = Duration::from_secs(15);
+const PORTS_TRIED_MAX: usize = 10;
+
+/// A running instance; shows its log where the test fails. Derefs to its client.
+pub(crate) struct TestApp {
+    process: Process,
+    client: Client,
+    address: SocketAddr,
+    settings: Vec<(String, String)>,
+    database: Arc<Database>,
+}
+
+/// What an instance is started with.
+pub(crate) struct TestAppBuilder {
+    settings: Vec<(String, String)>,
+    database: Arc<Database>,
+    waits_for: &'static str,
+    bind: Ipv4Addr,
+}
+
+impl TestApp {
+    /// One with an empty database, ready.
+    pub(crate) async fn start(engine: Engine) -> Self {
+        Self::builder(engine).await.start().await
+    }
+
+    pub(crate) async fn builder(engine: Engine) -> TestAppBuilder {
+        Self::on(Arc::new(Database::create(engine).await))
+    }
+
+    /// One on a database that there is already, or that there will be.
+    pub(crate) fn on(database: Arc<Database>) -> TestAppBuilder {
+        TestAppBuilder {
+            settings: Vec::new(),
+            database,
+            waits_for: "/readyz",
+            bind: Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// A client for another task.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// What it has written to stdout.
+    pub(crate) fn log(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// What it has written to stderr.
+    pub(crate) fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// How it ended, and how long that took from now.
+    pub(crate) async fn wait(&mut self) -> (ExitStatus, Duration) {
+        self.process.wait(END_MAX).await
+    }
+
+    /// Asks it to end, as an operator does.
+    pub(crate) async fn terminate(&mut self) -> (ExitStatus, Duration) {
+        self.signal(Signal::TERM);
+        self.wait().await
+    }
+
+    /// Ends it without a word.
+    pub(crate) async fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait().await;
+    }
+
+    /// Starts it anew, with the settings, the port and the database it had.
+    pub(crate) async fn restart(&mut self) {
+        if self.process.try_wait().is_none() {
+            self.terminate().await;
+        }
+        self.process = spawn(&self.settings);
+        // Connections to the one before are of no use.
+        self.client = Client::new(self.address);
+        let started = answers(&self.client, &mut self.process, "/readyz").await;
+        assert!(started, "it ended: {}", self.process.stderr());
+    }
+
+    /// Fails where the counters are not what the database holds.
+    pub(crate) async fn assert_counters_are_exact(&self) -> Value {
+        let stats = self.stats().await;
+        let count = |name: &str| stats[name].as_i64().unwrap();
+        let unique = count("unique_processed_count");
+        let duplicates = count("duplicate_dropped_count");
+        assert_eq!(count("received_count"), unique + duplicates, "{stats}");
+        assert_eq!(unique, self.database.rows().await, "{stats}");
+        stats
+    }
+}
+
+impl Deref for TestApp {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let (log, stderr) = (self.log(), self.stderr());
+            eprintln!(
+                "--- log of {}\n{log}\n--- stderr\n{stderr}---",
+                self.address
+            );
+        }
+    }
+}
+
+impl TestAppBuilder {
+    /// A setting, by its environment variable.
+    pub(crate) fn set(mut self, variable: &str, value: impl ToString) -> Self {
+        self.settings.push((variable.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Listens beyond loopback; the client stays on it.
+    pub(crate) fn bind_everywhere(mut self) -> Self {
+        self.bind = Ipv4Addr::UNSPECIFIED;
+        self
+    }
+
+    /// With this broker.
+    pub(crate) fn broker(self, broker: &TestBroker) -> Self {
+        self.set("REDIS_URL", broker.url())
+            .set("BROKER_STREAM", broker.stream())
+    }
+
+    /// Started is what answers this with 200, instead of `/readyz`.
+    pub(crate) fn wait_for(mut self, path: &'static str) -> Self {
+        self.waits_for = path;
+        self
+    }
+
+    pub(crate) async fn start(self) -> TestApp {
+        for _ in 0..PORTS_TRIED_MAX {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            let mut settings = vec![
+                (
+                    "BIND".to_owned(),
+                    format!("{}:{}", self.bind, address.port()),
+                ),
+                ("DATABASE_URL".to_owned(), self.database.url().to_owned()),
+            ];
+            settings.extend(self.settings.iter().cloned());
+            let mut process = spawn(&settings);
+            let client = Client::new(address);
+            if answers(&client, &mut process, self.waits_for).await {
+                return TestApp {
+                    process,
+                    client,
+                    address,
+                    settings,
+                    database: self.database,
+                };
+            }
+            let stderr = process.stderr();
+            // Somebody else was faster to take the port.
+            assert!(stderr.contains("cannot listen on"), "it ended: {stderr}");
+        }
+        panic!("no free port in {PORTS_TRIED_MAX} attempts");
+    }
+}
+
+/// The binary of this build, to be run.
+pub(crate) fn oncelog() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_oncelog"))
+}
+
+fn spawn(settings: &[(String, String)]) -> Process {
+    let mut command = oncelog();
+    command.envs(settings.iter().cloned());
+    Process::spawn(command, None, Signal::KILL)
+}
+
+/// Waits until it answers with 200; false where it has ended instead.
+async fn answers(client: &Client, process: &mut Process, path: &str) -> bool {
+    let mut has_ended = false;
+    eventually(&format!("{path} is 200"), START_MAX, async || {
+        has_ended = process.try_wait().is_some();
+        has_ended || client.status(path).await == Some(200)
+    })
+    .await;
+    !has_ended
+}

@@ -1,0 +1,115 @@
+//! An empty database for each test, on either engine, and a look into it past the service.
+
+use super::postgres;
+use sqlx::{Connection, PgConnection, SqliteConnection};
+use std::thread;
+use tempfile::TempDir;
+
+/// What the service stores its events in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+/// A database, gone when dropped.
+pub(crate) struct Database {
+    url: String,
+    engine: Engine,
+    place: Place,
+}
+
+enum Place {
+    /// In the shared server; its name.
+    Shared(String),
+    /// A file of this directory.
+    File { _directory: TempDir },
+    /// In a server of the test's own, with which it goes.
+    Elsewhere,
+}
+
+impl Database {
+    pub(crate) async fn create(engine: Engine) -> Self {
+        match engine {
+            Engine::Postgres => {
+                let name = format!("test_{:016x}", rand::random::<u64>());
+                run(postgres::shared_url(), &format!("create database {name}")).await;
+                let (server, _) = postgres::shared_url().rsplit_once('/').unwrap();
+                Self {
+                    url: format!("{server}/{name}"),
+                    engine,
+                    place: Place::Shared(name),
+                }
+            }
+            Engine::Sqlite => {
+                let directory = tempfile::Builder::new()
+                    .prefix("oncelog-sqlite-")
+                    .tempdir()
+                    .unwrap();
+                Self {
+                    url: format!("sqlite://{}/events.db", directory.path().display()),
+                    engine,
+                    place: Place::File {
+                        _directory: directory,
+                    },
+                }
+            }
+        }
+    }
+
+    /// One that the test keeps itself, on Postgres.
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            url,
+            engine: Engine::Postgres,
+            place: Place::Elsewhere,
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Rows of `processed_events`, counted in the database itself.
+    pub(crate) async fn rows(&self) -> i64 {
+        let count = "select count(*) from processed_events";
+        match self.engine {
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(count).fetch_one(&mut connection).await
+            }
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(count).fetch_one(&mut connection).await
+            }
+        }
+        .unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let Place::Shared(name) = &self.place else {
+            return;
+        };
+        let statement = format!("drop database if exists {name} with (force)");
+        // A drop cannot wait, and may be within a runtime already: another thread has its own.
+        let dropped = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(run(postgres::shared_url(), &statement));
+        });
+        let _ = dropped.join();
+    }
+}
+
+async fn run(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let statement = sqlx::AssertSqlSafe(statement.to_owned());
+    sqlx::query(statement)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,55 @@
+//! What the tests stand on: private servers, the application as a process, and patience.
+
+mod app;
+mod client;
+mod database;
+mod postgres;
+mod process;
+mod redis;
+
+pub(crate) use app::{TestApp, oncelog};
+pub(crate) use client::{Answer, Client, event};
+pub(crate) use database::{Database, Engine};
+pub(crate) use postgres::PostgresServer;
+pub(crate) use process::{Process, free_port};
+pub(crate) use redis::{RedisServer, TestBroker};
+
+use std::time::{Duration, Instant};
+
+/// Between two looks at a condition.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits until the condition holds; fails the test where it does not in time.
+pub(crate) async fn eventually(
+    what: &str,
+    within: Duration,
+    mut condition: impl AsyncFnMut() -> bool,
+) {
+    let deadline = Instant::now() + within;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what}: not within {within:?}");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Makes a test on each engine of functions `async fn claim(engine: Engine)`; their names are
+/// `claim::postgres` and `claim::sqlite`.
+macro_rules! on_both_engines {
+    ($($claim:ident),+ $(,)?) => {
+        $(
+            mod $claim {
+                use crate::support::Engine;
+
+                #[tokio::test]
+                async fn postgres() {
+                    super::$claim(Engine::Postgres).await;
+                }
+
+                #[tokio::test]
+                async fn sqlite() {
+                    super::$claim(Engine::Sqlite).await;
+                }
+            }
+        )+
+    };
+}

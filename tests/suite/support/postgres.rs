@@ -1,0 +1,157 @@
+//! A private Postgres. Faults get one of their own; all others share one, and get a database in it:
+//! the one of `TEST_POSTGRES_URL`, which `scripts/test.sh` starts, else one for this process.
+
+use super::{
+    eventually,
+    process::{Process, User, free_port, unprivileged},
+};
+use rustix::process::Signal;
+use sqlx::{Connection, PgConnection};
+use std::{
+    env, fs,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A server with its data, gone when dropped.
+pub(crate) struct PostgresServer {
+    // Before the directory: fields are dropped in this order.
+    process: Option<Process>,
+    port: u16,
+    user: Option<User>,
+    data: TempDir,
+}
+
+impl PostgresServer {
+    /// One that has its data and its port, and does not run yet.
+    pub(crate) fn prepared() -> Self {
+        let user = unprivileged();
+        let data = tempfile::Builder::new()
+            .prefix("oncelog-postgres-")
+            .tempdir()
+            .unwrap();
+        if let Some(User { uid, gid }) = user {
+            chown(data.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = Command::new(program("initdb"));
+        initdb
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+            .args(["--no-locale", "--no-sync", "--pgdata"])
+            .arg(data.path())
+            .current_dir("/");
+        let mut initdb = Process::spawn(initdb, user, Signal::KILL);
+        let status = loop {
+            match initdb.try_wait() {
+                Some(status) => break status,
+                None => thread::park_timeout(Duration::from_millis(10)),
+            }
+        };
+        assert!(status.success(), "initdb: {}", initdb.stderr());
+        Self {
+            process: None,
+            port: free_port(),
+            user,
+            data,
+        }
+    }
+
+    /// One that runs.
+    pub(crate) async fn start() -> Self {
+        let mut server = Self::prepared();
+        server.start_again().await;
+        server
+    }
+
+    /// The address of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Starts it with the data and on the port it had, and waits until it takes connections.
+    pub(crate) async fn start_again(&mut self) {
+        self.launch();
+        let url = self.url("postgres");
+        eventually("Postgres takes connections", START_MAX, async || {
+            PgConnection::connect(&url).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Breaks every connection and ends, as a lost machine does; committed data stays.
+    pub(crate) async fn kill(&mut self) {
+        let mut process = self.process.take().expect("a running Postgres");
+        process.signal(Signal::QUIT);
+        process.wait(START_MAX).await;
+    }
+
+    fn launch(&mut self) {
+        let mut postgres = Command::new(program("postgres"));
+        postgres.arg("-D").arg(self.data.path());
+        for setting in [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "unix_socket_directories=".to_owned(),
+            "shared_buffers=32MB".to_owned(),
+            "max_connections=100".to_owned(),
+            // What is killed here is processes, and their writes are the kernel's already.
+            "fsync=off".to_owned(),
+        ] {
+            postgres.arg("-c").arg(setting);
+        }
+        postgres.current_dir("/");
+        // QUIT is an immediate shutdown, which leaves no children and no shared memory behind.
+        self.process = Some(Process::spawn(postgres, self.user, Signal::QUIT));
+    }
+}
+
+/// The address of the server that tests share.
+pub(super) fn shared_url() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    SHARED.get_or_init(|| match env::var("TEST_POSTGRES_URL") {
+        Ok(url) => url,
+        Err(_) => kept_by_a_thread(),
+    })
+}
+
+/// A server lives as long as the thread that started it; this one ends with the process.
+fn kept_by_a_thread() -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut server = PostgresServer::prepared();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(server.start_again());
+        sender.send(server.url("postgres")).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    receiver.recv().unwrap()
+}
+
+/// Debian keeps the server's programs out of the path, by version.
+fn program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut packaged: Vec<(u32, PathBuf)> = versions
+        .flatten()
+        .filter_map(|version| {
+            let number = version.file_name().to_str()?.parse().ok()?;
+            Some((number, version.path().join("bin").join(name)))
+        })
+        .filter(|(_, path)| path.exists())
+        .collect();
+    packaged.sort();
+    match packaged.pop() {
+        Some((_, path)) => path,
+        None => Path::new(name).to_owned(),
+    }
+}
