@@ -57,7 +57,7 @@ install_missing() {
     fi
 }
 
-command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup, see https://rustup.rs"
+command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup"
 install_missing
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/oncelog-test.XXXXXX")

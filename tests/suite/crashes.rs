@@ -86,7 +86,7 @@ async fn a_termination_under_load_answers_what_is_in_flight(engine: Engine) {
     .await;
     let stored = app.database().rows().await;
     // Whatever was stored was answered: no publisher was left without knowing.
-    assert_eq!(stored as usize, answered.len() * BATCH);
+    assert_eq!(usize::try_from(stored).unwrap(), answered.len() * BATCH);
     app.restart().await;
     assert_all_are_stored(&app, &answered).await;
     app.assert_counters_are_exact().await;

@@ -86,6 +86,11 @@ impl TestApp {
         self.process.signal(signal);
     }
 
+    /// Memory that it holds.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.process.resident_kib()
+    }
+
     /// How it ended, and how long that took from now.
     pub(crate) async fn wait(&mut self) -> (ExitStatus, Duration) {
         self.process.wait(END_MAX).await

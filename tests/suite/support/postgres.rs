@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use std::{
     env, fs,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
@@ -72,6 +73,11 @@ impl PostgresServer {
     /// The address of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it takes connections.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// Starts it with the data and on the port it had, and waits until it takes connections.

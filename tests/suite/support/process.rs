@@ -71,6 +71,16 @@ impl Process {
         }
     }
 
+    /// Memory that it holds, as the kernel counts it.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     pub(crate) fn stdout(&self) -> String {
         whole(&self.stdout)
     }

@@ -66,6 +66,23 @@ impl RedisServer {
         .await;
     }
 
+    /// Stops its clock: connections stay, answers do not come.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process
+            .as_ref()
+            .expect("a running Redis")
+            .signal(signal);
+    }
+
     /// Ends it at once; what it has acknowledged is in its log.
     pub(crate) async fn kill(&mut self) {
         let mut process = self.process.take().expect("a running Redis");

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Faults of every kind under load, against real servers: soak.sh [minutes] [seed]
+# Prints how it goes every half minute and the account at the end; exits with 0 where it agrees.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export SOAK_MINUTES=${1:-10}
+if [ -n "${2:-}" ]; then export FAULT_SEED=$2; fi
+
+# The release build: what is soaked is what is run.
+cargo test --release --locked --test suite -- --ignored --exact --nocapture faults::storm::soak

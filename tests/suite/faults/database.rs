@@ -1,0 +1,106 @@
+//! Postgres and the way to it fail.
+
+use super::{
+    Allowance, assert_the_accounts_agree,
+    load::Load,
+    proxy::{Proxy, Weather},
+    seed,
+};
+use crate::support::{Database, PostgresServer, TestApp, eventually};
+use std::{sync::Arc, time::Duration};
+
+const CLIENTS: u64 = 12;
+const SOON: Duration = Duration::from_secs(20);
+
+/// The server's own timeouts, shorter than an operator's, so that a run is short.
+async fn impatient(database: Arc<Database>) -> TestApp {
+    TestApp::on(database)
+        .set("DATABASE_STATEMENT_TIMEOUT_MS", 1_000)
+        .set("DATABASE_CONNECT_TIMEOUT_MS", 500)
+        .start()
+        .await
+}
+
+/// An application whose way to its Postgres can be disturbed, and a load on it.
+async fn behind_a_proxy() -> (PostgresServer, Proxy, TestApp, Load) {
+    let postgres = PostgresServer::start().await;
+    let proxy = Proxy::start(postgres.address()).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let app = impatient(Arc::new(Database::at(url))).await;
+    let load = Load::start(seed(), CLIENTS, vec![format!("http://{}", app.address())]);
+    load.answers(50).await;
+    (postgres, proxy, app, load)
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_stopped_at_once_has_what_was_answered() {
+    let mut postgres = PostgresServer::start().await;
+    let app = impatient(Arc::new(Database::at(postgres.url("postgres")))).await;
+    let load = Load::start(seed(), CLIENTS, vec![format!("http://{}", app.address())]);
+    for _ in 0..3 {
+        load.answers(50).await;
+        postgres.kill().await;
+        eventually("health says so", SOON, async || {
+            app.status("/health").await == Some(503)
+        })
+        .await;
+        postgres.start_again().await;
+        eventually("it is used again", Duration::from_secs(5), async || {
+            app.status("/readyz").await == Some(200)
+        })
+        .await;
+    }
+    load.answers(50).await;
+    let ledger = load.finish().await;
+    assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}
+
+#[tokio::test]
+async fn connections_may_be_cut_at_any_moment() {
+    let (_postgres, proxy, app, load) = behind_a_proxy().await;
+    for _ in 0..15 {
+        proxy.cut();
+        load.answers(20).await;
+    }
+    let ledger = load.finish().await;
+    assert!(app.log().contains("lost the database connection"));
+    assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_neither_guessed_nor_repeated() {
+    let (_postgres, proxy, app, load) = behind_a_proxy().await;
+    for round in 1..=8 {
+        proxy.set(Weather::SwallowCommitAnswer);
+        eventually("an answer to COMMIT is lost", SOON, async || {
+            proxy.swallowed() >= round
+        })
+        .await;
+        load.answers(20).await;
+    }
+    let ledger = load.finish().await;
+    assert_eq!(ledger.first_errors(), Vec::<String>::new());
+    assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}
+
+#[tokio::test]
+async fn a_way_that_swallows_everything_is_given_up_and_found_again() {
+    let (_postgres, proxy, app, load) = behind_a_proxy().await;
+    for _ in 0..2 {
+        let held_back = proxy.held_back_bytes();
+        proxy.set(Weather::BlackHole);
+        eventually("it is noticed", SOON, async || {
+            app.status("/readyz").await == Some(503)
+        })
+        .await;
+        assert!(proxy.held_back_bytes() > held_back);
+        proxy.set(Weather::Fair);
+        eventually("it is used again", Duration::from_secs(5), async || {
+            app.status("/readyz").await == Some(200)
+        })
+        .await;
+        load.answers(20).await;
+    }
+    let ledger = load.finish().await;
+    assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}

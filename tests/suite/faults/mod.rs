@@ -1,0 +1,115 @@
+//! Actors, processes and servers die under load, and every event that was answered is stored
+//! exactly once. The account is kept outside the process (`ledger`) and compared with the table.
+//!
+//! Each run prints its seed; `FAULT_SEED` repeats it as far as timing lets it.
+
+mod actors;
+mod broker;
+mod database;
+mod ledger;
+mod load;
+mod proxy;
+mod storm;
+
+use crate::support::{TestApp, eventually};
+use ledger::{Key, Ledger, Served};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
+use std::{
+    collections::{HashMap, HashSet},
+    env,
+    time::Duration,
+};
+
+/// The longest that a service may need to be at rest after its last fault.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// The seed of a run: a new one, or the one that is asked for.
+fn seed() -> u64 {
+    let seed = env::var("FAULT_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
+    eprintln!("FAULT_SEED={seed}");
+    seed
+}
+
+/// What a run's faults may have done to the account.
+#[derive(Default)]
+struct Allowance {
+    /// How often the broker may have delivered something once more than it was sent.
+    redelivered_max: u64,
+    /// Keys that a fault destroyed in the broker before they were stored.
+    destroyed: HashSet<Key>,
+}
+
+/// Waits until all is quiet, and fails the test where the server's account differs from ours.
+async fn assert_the_accounts_agree(app: &TestApp, ledger: &Ledger, allowance: Allowance) {
+    let mut before = Value::Null;
+    eventually("the service is at rest", REST_MAX, async || {
+        let answer = app.get("/stats").await;
+        if answer.status != 200 {
+            return false;
+        }
+        let stats = answer.json();
+        let is_same = before["received_count"] == stats["received_count"];
+        let is_at_rest = stats["queue_length"] == 0 && is_same;
+        before = stats;
+        is_at_rest
+    })
+    .await;
+    let count = |name: &str| before[name].as_u64().unwrap();
+    let served = Served {
+        received: count("received_count"),
+        unique: count("unique_processed_count"),
+        duplicates: count("duplicate_dropped_count"),
+        conflicts: count("conflict_count"),
+        rows: rows(app.database().url()).await,
+        redelivered_max: allowance.redelivered_max,
+        destroyed: allowance.destroyed,
+    };
+    let sums = ledger.sums();
+    eprintln!(
+        "{sums}; received {}, unique {}, duplicates {}",
+        served.received, served.unique, served.duplicates
+    );
+    let differences = ledger.differences(&served);
+    assert!(
+        differences.is_empty(),
+        "{} differences, the first: {:#?}",
+        differences.len(),
+        &differences[..differences.len().min(5)]
+    );
+    assert!(sums.keys > 0, "the load has sent nothing");
+}
+
+/// The table itself.
+async fn rows(url: &str) -> HashMap<Key, Value> {
+    let query = "select topic, event_id, cast(payload as text) from processed_events";
+    let entry = |topic: String, event_id: String, payload: String| {
+        let payload = serde_json::from_str(&payload).unwrap();
+        (Key { topic, event_id }, payload)
+    };
+    if url.starts_with("postgres") {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection);
+        let rows = rows.await.unwrap();
+        rows.iter()
+            .map(|row| entry(row.get(0), row.get(1), row.get(2)))
+            .collect()
+    } else {
+        let mut connection = SqliteConnection::connect(url).await.unwrap();
+        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection);
+        let rows = rows.await.unwrap();
+        rows.iter()
+            .map(|row| entry(row.get(0), row.get(1), row.get(2)))
+            .collect()
+    }
+}
+
+/// Starts of actors beyond the first, over all of them.
+async fn restarts(app: &TestApp) -> u64 {
+    let actors = app.actors().await;
+    let restarts = actors.iter().map(|actor| actor["restarts"].as_u64());
+    restarts.map(Option::unwrap).sum()
+}
