@@ -7,50 +7,55 @@ use actix_web::{
     web::{self, Data, Path},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Actors {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Actors {
     actors: Vec<Actor>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct Actor {
     name: String,
     kind: &'static str,
+    #[schema(required)]
     shard: Option<usize>,
     state: &'static str,
     restarts: u64,
+    #[schema(format = DateTime)]
     started_at: String,
+    #[schema(required)]
     last_failure: Option<Failure>,
     mailbox_depth: usize,
     connected: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Failure {
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Failure {
     reason: String,
+    #[schema(format = DateTime)]
     at: String,
 }
 
-#[derive(Deserialize, Default)]
-struct CrashRequest {
+#[derive(Deserialize, Default, ToSchema)]
+pub(super) struct CrashRequest {
     #[serde(default)]
     mode: Mode,
     #[serde(default)]
     at: At,
 }
 
-#[derive(Deserialize, Default, Clone, Copy)]
+#[derive(Deserialize, Default, Clone, Copy, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Mode {
+pub(super) enum Mode {
     #[default]
     Panic,
     Stop,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum At {
+pub(super) enum At {
     #[default]
     Now,
     Idle,
@@ -58,8 +63,8 @@ enum At {
     AfterCommit,
 }
 
-#[derive(Serialize)]
-struct Crashing<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Crashing<'a> {
     status: &'static str,
     actor: &'a str,
     incarnation: u64,

@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::sleep;
+use utoipa::ToSchema;
 
 /// A shard that is without its database for that long is not waited for.
 const OUTAGE_BEFORE_QUEUEING: Duration = Duration::from_secs(1);
@@ -103,8 +104,8 @@ pub(super) enum Reason {
     Outage,
 }
 
-#[derive(Serialize)]
-struct Queued<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Queued<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<&'a str>,

@@ -13,28 +13,35 @@ use actix_web::{
 use serde::Serialize;
 use std::{borrow::Cow, sync::Arc};
 use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Listing<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterPage)]
+pub(super) struct Listing<'a> {
     dead_letters: Vec<Shown<'a>>,
     count: usize,
     limit: u32,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(super) struct Shown<'a> {
     id: i64,
     reason: &'a str,
+    #[schema(value_type = str)]
     entry: Cow<'a, str>,
     truncated: bool,
     origin: &'a str,
+    #[schema(format = DateTime)]
     received_at: String,
 }
 
-#[derive(Serialize)]
-struct Retried {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Retried {
     status: &'static str,
+    #[schema(schema_with = super::openapi::outcome)]
     outcome: &'static str,
     message: &'static str,
 }

@@ -17,6 +17,7 @@ use actix_web::{
 };
 use serde::Serialize;
 use std::{borrow::Cow, fmt};
+use utoipa::ToSchema;
 
 /// Seconds after which a client may try again: what overload and a short outage need.
 const RETRY_AFTER_S: &str = "1";
@@ -69,11 +70,13 @@ pub(super) enum ApiError {
     Internal,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
+    #[schema(value_type = str)]
     r#type: Cow<'static, str>,
     title: &'static str,
     status: u16,
+    #[schema(value_type = str)]
     detail: Cow<'a, str>,
     /// Whether the same request may succeed later.
     retryable: bool,
@@ -81,8 +84,8 @@ struct Problem<'a> {
     errors: Vec<ProblemField<'a>>,
 }
 
-#[derive(Serialize)]
-struct ProblemField<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProblemField<'a> {
     pointer: &'a str,
     detail: &'a str,
 }

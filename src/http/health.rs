@@ -9,28 +9,30 @@ use actix_web::{HttpResponse, http::header::RETRY_AFTER, web::Data};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 /// Longer than this the database counts as out of reach.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECTED: &str = "connected";
 
-#[derive(Serialize)]
-struct Health {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
     #[serde(flatten)]
     reach: Reach,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
 /// What the process reaches of what it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Reach {
     status: &'static str,
     database: &'static str,
     redis: &'static str,
 }
 
-#[derive(Serialize)]
-struct Readiness {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,

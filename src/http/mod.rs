@@ -14,6 +14,7 @@ mod health;
 mod json;
 mod lifecycle;
 mod media;
+mod openapi;
 mod prefer;
 mod publish;
 mod query;
@@ -85,6 +86,7 @@ pub struct HttpLimits {
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .configure(dashboard::routes)
+        .configure(openapi::routes)
         .service(resource("/publish", "POST", web::post().to(publish::one)))
         .service(resource(
             "/publish/batch",

@@ -22,19 +22,22 @@ use actix_web::{
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Published<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Published<'a> {
     status: &'static str,
     event_id: &'a str,
     topic: &'a str,
     message: &'static str,
+    #[schema(schema_with = super::openapi::outcome)]
     outcome: &'static str,
+    #[schema(required, format = DateTime)]
     processed_at: Option<String>,
 }
 
-#[derive(Serialize)]
-struct BatchPublished<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchPublished<'a> {
     status: &'static str,
     count: usize,
     stored: usize,
@@ -46,12 +49,14 @@ struct BatchPublished<'a> {
 }
 
 /// What became of one event of a batch.
-#[derive(Serialize)]
-struct EventResult<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventResult<'a> {
     topic: &'a str,
     event_id: &'a str,
+    #[schema(schema_with = super::openapi::outcome)]
     outcome: &'static str,
     /// When its key was stored for the first time.
+    #[schema(format = DateTime)]
     processed_at: String,
 }
 

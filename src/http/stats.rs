@@ -4,8 +4,9 @@ use super::{HttpState, auth::TokenScope, error::ApiError, json};
 use crate::{actors::ActorStatus, domain::Timestamp};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct Stats {
     received_count: u64,
     pub(super) unique_processed_count: u64,
@@ -16,6 +17,7 @@ pub(super) struct Stats {
     dead_letter_count: u64,
     pub(super) uptime_seconds: f64,
     queue_length: u64,
+    #[schema(format = DateTime)]
     last_updated: String,
 }
 

@@ -8,25 +8,31 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 /// Topics on a page, where the client names no smaller number.
 const PAGE_TOPICS_MAX: u32 = PAGE_EVENTS_MAX;
 
-#[derive(Serialize)]
-struct Listing<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = TopicPage)]
+pub(super) struct Listing<'a> {
     topics: Vec<Shown<'a>>,
     count: usize,
     limit: u32,
     /// The last topic's name, where there are more.
+    #[schema(required)]
     next_cursor: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = TopicCounts)]
+pub(super) struct Shown<'a> {
     topic: &'a str,
     unique_count: u64,
     duplicate_count: u64,
+    #[schema(format = DateTime)]
     first_stored_at: String,
+    #[schema(format = DateTime)]
     last_stored_at: String,
 }
 
