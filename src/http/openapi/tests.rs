@@ -34,7 +34,13 @@ async fn every_described_path_takes_the_described_methods() {
         let request = actix_test::TestRequest::with_uri(&path).method(Method::PATCH);
         let answer = actix_test::call_service(&app, request.to_request()).await;
         assert_eq!(answer.status(), 405, "{path}");
-        let allowed = answer.headers().get("allow").unwrap().to_str().unwrap().to_lowercase();
+        let allowed = answer
+            .headers()
+            .get("allow")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_lowercase();
         let methods: BTreeSet<_> = item
             .as_object()
             .unwrap()
