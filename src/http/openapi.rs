@@ -28,9 +28,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
     frame-ancestors 'none'";
 
 const ABOUT: &str = "Stores each event, by its key (topic, event_id), exactly once, and answers \
-    after the commit. Whatever was not answered can be sent again: the answer then is `duplicate`. \
+    after the commit. Whatever was not answered can be sent again: the answer then is duplicate. \
     Errors are problem details (RFC 9457). Every path that takes GET takes HEAD, too; another \
-    method is answered 405 with `Allow`.";
+    method is answered 405 with Allow.";
 
 /// The groups of calls, in the order in which the page shows them.
 const TAGS: [(&str, &str); 3] = [

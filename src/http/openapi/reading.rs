@@ -6,7 +6,7 @@ use utoipa::openapi::{
     HttpMethod, KnownFormat, ObjectBuilder, PathsBuilder, SchemaFormat, path::ParameterBuilder,
 };
 
-const STREAM: &str = "Server-Sent Events: `id:` a cursor, `event: event`, `data:` the event. Starts \
+const STREAM: &str = "Server-Sent Events: id: a cursor, event: event, data: the event. Starts \
     at now, or after a cursor. A subscriber that reconnects with Last-Event-ID sees every later \
     event once, in an order that never changes. A comment is sent while there is nothing new.";
 const FRAME: &str =
