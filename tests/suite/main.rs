@@ -1,6 +1,6 @@
 //! The service as its users meet it: the real binary, on real databases, over HTTP. Each module
 //! makes claims of one part of the contract; `support` starts what they need. Nothing here calls
-//! the library.
+//! the library but `conformance`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ mod support;
 
 mod access;
 mod architecture;
+mod conformance;
 mod crashes;
 mod dashboard;
 mod errors;

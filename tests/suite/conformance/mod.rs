@@ -1,0 +1,74 @@
+//! What every engine behind the store's seam must do, claim by claim, on both. The only tests here
+//! that call the library: a seam has no other side.
+
+mod payloads;
+mod reading;
+mod writing;
+
+use crate::support::{Database, Engine};
+use oncelog::{
+    domain::{Event, EventBatch, EventId, Outcome, Payload, Receipt, Source, Timestamp, Topic},
+    store::{self, EventWriter, GroupReceipts, Store, StoreOptions},
+};
+use std::{sync::Arc, time::Duration};
+
+/// A store on an empty database, which goes with it.
+struct Fixture {
+    store: Store,
+    _database: Database,
+}
+
+impl Fixture {
+    async fn open(engine: Engine) -> Self {
+        let database = Database::create(engine).await;
+        let store = open(database.url());
+        Self {
+            store,
+            _database: database,
+        }
+    }
+
+    async fn writer(&self) -> Box<dyn EventWriter> {
+        self.store.writers.connect(0).await.unwrap()
+    }
+}
+
+fn open(url: &str) -> Store {
+    let options = StoreOptions {
+        read_connections_max: 2,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(20),
+    };
+    store::open(url, options).unwrap()
+}
+
+/// Number, topic and id make the event; its payload follows from `says`.
+fn event(topic: &str, event_id: &str, says: &str) -> Event {
+    let payload = serde_json::json!({ "says": says }).to_string();
+    event_with(topic, event_id, &payload)
+}
+
+fn event_with(topic: &str, event_id: &str, payload: &str) -> Event {
+    Event::new(
+        Topic::parse(topic.to_owned()).unwrap(),
+        EventId::parse(event_id.to_owned()).unwrap(),
+        Timestamp::parse("2026-01-31T12:00:00.123456Z").unwrap(),
+        Source::parse("conformance").unwrap(),
+        Payload::parse(payload.to_owned()).unwrap(),
+    )
+}
+
+fn batch(events: Vec<Event>) -> Arc<EventBatch> {
+    Arc::new(EventBatch::new(events).unwrap())
+}
+
+/// Stores a group and gives its receipts.
+async fn append(writer: &mut dyn EventWriter, group: &[Arc<EventBatch>]) -> GroupReceipts {
+    let staged = writer.stage(group).await.unwrap();
+    writer.commit().await.unwrap();
+    staged.receipts
+}
+
+fn outcomes(receipts: &[Receipt]) -> Vec<Outcome> {
+    receipts.iter().map(|receipt| receipt.outcome).collect()
+}

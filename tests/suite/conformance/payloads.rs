@@ -1,0 +1,138 @@
+//! A property: whatever the domain accepts as a payload, the engine accepts, and gives back as the
+//! same JSON value.
+
+use super::{Fixture, append, batch, event_with};
+use crate::support::Engine;
+use oncelog::domain::{
+    Outcome::{Duplicate, Stored},
+    Payload,
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+
+const CASES: usize = 300;
+
+/// A JSON number in any spelling, of any size that `numeric` holds.
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<i64>().prop_map(|number| number.to_string()),
+        "-?[1-9][0-9]{29,60}",
+        "-?(0|[1-9][0-9]{0,8})\\.[0-9]{1,40}",
+        "-?[1-9](\\.[0-9]{1,5})?[eE][+-]?[0-9]{1,3}",
+        Just("1e308".to_owned()),
+        Just("-0".to_owned()),
+        Just("1e131071".to_owned()),
+        Just("1e-16383".to_owned()),
+        Just("0.1000".to_owned()),
+    ]
+}
+
+/// A JSON string with whatever may stand in one.
+fn string() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        "[ -!#-\\[\\]-~]{0,8}",
+        "\\PC{0,4}".prop_map(|text| text.replace(['"', '\\'], "")),
+        Just("\\n\\t\\\"\\\\\\/\\b\\f\\r".to_owned()),
+        Just("\\u00e9".to_owned()),
+        Just("\\ud83d\\ude00".to_owned()),
+        Just("\\u007f\\u0001".to_owned()),
+        Just("\u{10ffff}\u{200d}\u{202e}".to_owned()),
+    ];
+    prop::collection::vec(part, 0..4).prop_map(|parts| format!("\"{}\"", parts.concat()))
+}
+
+fn object() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        number(),
+        string(),
+        Just("true".to_owned()),
+        Just("null".to_owned())
+    ];
+    let value = leaf.prop_recursive(6, 40, 5, |inner| {
+        let space = prop_oneof![Just(""), Just(" "), Just("\n\t")];
+        let member = (string(), inner.clone()).prop_map(|(key, value)| format!("{key}:{value}"));
+        prop_oneof![
+            (prop::collection::vec(inner, 0..5), space.clone())
+                .prop_map(|(items, space)| format!("[{space}{}{space}]", items.join(","))),
+            (prop::collection::vec(member, 0..5), space)
+                .prop_map(|(members, space)| format!("{{{space}{}}}", members.join(","))),
+        ]
+    });
+    let member = (string(), value).prop_map(|(key, value)| format!("{key} : {value}"));
+    prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(" , ")))
+}
+
+async fn every_accepted_payload_comes_back_as_the_same_value(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let mut runner = TestRunner::new(Config::default());
+    let strategy = object();
+    let mut payloads: Vec<String> = (0..CASES)
+        .map(|_| strategy.new_tree(&mut runner).unwrap().current())
+        .filter(|text| Payload::parse(text.clone()).is_ok())
+        .collect();
+    assert!(
+        payloads.len() > CASES / 2,
+        "only {} payloads",
+        payloads.len()
+    );
+    payloads.push(format!("{}{{}}{}", "{\"a\":".repeat(100), "}".repeat(100)));
+    payloads.push(format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127)));
+    payloads.push("{\"a\":1,\"a\":2,\"b\":{\"\":1,\"\":2}}".to_owned());
+    let events: Vec<_> = payloads
+        .iter()
+        .enumerate()
+        .map(|(number, payload)| event_with("payloads", &number.to_string(), payload))
+        .collect();
+    let group = [batch(events.clone())];
+    let mut writer = fixture.writer().await;
+    let receipts = append(&mut *writer, &group).await;
+    assert!(receipts[0].iter().all(|receipt| receipt.outcome == Stored));
+    for event in &events {
+        let found = fixture.store.reader.find(event.topic(), event.event_id());
+        let found = found.await.unwrap().unwrap().event;
+        let (sent, came) = (event.payload().as_str(), found.payload().as_str());
+        assert!(
+            event.payload().is_same_value_as(found.payload()),
+            "sent {sent}, came {came}"
+        );
+        // A second opinion, as far as floats reach.
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text);
+        if let (Ok(sent), Ok(came)) = (read(sent), read(came)) {
+            assert!(are_close(&sent, &came), "sent {sent}, came {came}");
+        }
+    }
+    // What is read back says the same, so it is a duplicate and no conflict.
+    let receipts = append(&mut *writer, &group).await;
+    let conflicts: Vec<_> = receipts[0]
+        .iter()
+        .zip(&payloads)
+        .filter(|(receipt, _)| receipt.outcome != Duplicate)
+        .collect();
+    assert!(conflicts.is_empty(), "{conflicts:?}");
+}
+
+/// Equal, with numbers compared as floats, which serde_json reads to the last digit but one.
+fn are_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object};
+    match (one, other) {
+        (Number(one), Number(other)) => match (one.as_f64(), other.as_f64()) {
+            (Some(one), Some(other)) => (one - other).abs() <= one.abs() * 1e-12,
+            _ => false,
+        },
+        (Array(one), Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| are_close(a, b))
+        }
+        (Object(one), Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(key, value)| other.get(key).is_some_and(|other| are_close(value, other)))
+        }
+        _ => one == other,
+    }
+}
+
+on_both_engines!(every_accepted_payload_comes_back_as_the_same_value);
