@@ -15,8 +15,9 @@ COPY Cargo.toml Cargo.lock ./
 COPY publisher/Cargo.toml publisher/
 RUN --mount=type=cache,id=oncelog-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=oncelog-target,target=/cache/target,sharing=locked \
-    mkdir -p src publisher/src benches \
+    mkdir -p src publisher/src benches tests/suite \
  && echo 'fn main() {}' | tee build.rs src/main.rs publisher/src/main.rs benches/throughput.rs \
+        tests/suite/main.rs \
  && touch src/lib.rs \
  && cargo build --release --locked --workspace \
  && rm -r build.rs src publisher/src
