@@ -37,7 +37,7 @@ create table topics (
     first_stored_at timestamptz not null default now()
 );
 
--- What each writer has done for a topic.
+-- What each writer has done for a topic, up to its latest folding.
 create table topic_stats (
     topic           text collate "C" not null,
     slot            integer not null,
@@ -46,3 +46,15 @@ create table topic_stats (
     last_stored_at  timestamptz,
     primary key (topic, slot)
 ) with (fillfactor = 70);
+
+-- What each transaction has done for its topics since then: one row instead of one for each topic.
+-- Its writer folds its own rows into topic_stats now and then, so there are always few.
+create table topic_deltas (
+    slot             integer not null,
+    topics           text[] not null,
+    unique_counts    bigint[] not null,
+    duplicate_counts bigint[] not null,
+    stored_at        timestamptz not null default now()
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+
+create index topic_deltas_of_slot on topic_deltas (slot);

@@ -134,17 +134,33 @@ impl EventReader for PostgresReader {
     ) -> StoreFuture<'a, Vec<TopicSummary>> {
         Box::pin(async move {
             let rows = sqlx::query(
-                "select t.topic, t.first_stored_at, s.unique_count, s.duplicate_count, \
-                        coalesce(s.last_stored_at, t.first_stored_at) as last_stored_at \
-                 from (select topic, first_stored_at from topics \
-                       where topic > $1 order by topic limit $2) t \
+                "with page as ( \
+                     select topic, first_stored_at from topics \
+                     where topic > $1 order by topic limit $2 \
+                 ), recent as ( \
+                     select t.topic, sum(t.unique_count) as unique_count, \
+                            sum(t.duplicate_count) as duplicate_count, \
+                            max(d.stored_at) filter (where t.unique_count > 0) as last_stored_at \
+                     from topic_deltas d \
+                     cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
+                          as t (topic, unique_count, duplicate_count) \
+                     group by t.topic \
+                 ) \
+                 select p.topic, p.first_stored_at, \
+                        (s.unique_count + coalesce(r.unique_count, 0))::bigint as unique_count, \
+                        (s.duplicate_count + coalesce(r.duplicate_count, 0))::bigint \
+                            as duplicate_count, \
+                        coalesce(greatest(r.last_stored_at, s.last_stored_at), \
+                                 p.first_stored_at) as last_stored_at \
+                 from page p \
                  cross join lateral ( \
-                     select coalesce(sum(unique_count), 0)::bigint as unique_count, \
-                            coalesce(sum(duplicate_count), 0)::bigint as duplicate_count, \
+                     select coalesce(sum(unique_count), 0) as unique_count, \
+                            coalesce(sum(duplicate_count), 0) as duplicate_count, \
                             max(last_stored_at) as last_stored_at \
-                     from topic_stats where topic_stats.topic = t.topic \
+                     from topic_stats where topic_stats.topic = p.topic \
                  ) s \
-                 order by t.topic",
+                 left join recent r on r.topic = p.topic \
+                 order by p.topic",
             )
             .bind(after.map_or("", Topic::as_str))
             .bind(i64::from(limit))

@@ -23,6 +23,8 @@ const SLOT_LOCK_CLASS: i32 = 0x6f6e_6365;
 const SLOTS_MAX: i32 = 512;
 /// Topics that a writer remembers as counted. A forgotten one costs a look-up, nothing else.
 const KNOWN_TOPICS_MAX: usize = 10_000;
+/// Transactions after which a writer folds what they have done for their topics.
+const UNFOLDED_MAX: u32 = 256;
 /// How often a predecessor's transaction is asked after while it is still running.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
@@ -30,6 +32,8 @@ pub(super) struct PostgresWriter {
     connection: PgConnection,
     database: Arc<Database>,
     slot: i32,
+    /// Rows of this slot in `topic_deltas`, about.
+    unfolded: u32,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
     /// Topics that will be so with the staged group.
@@ -66,6 +70,8 @@ impl PostgresWriter {
             connection,
             database,
             slot: slot.unwrap_or(SLOTS_MAX),
+            // Whoever had the slot before may have left some.
+            unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
             staged_topics: Vec::new(),
         })
@@ -100,6 +106,9 @@ impl PostgresWriter {
             .collect::<Option<Vec<Verdict>>>()
             .ok_or(StoreError::Contention(sqlx::Error::RowNotFound))?;
         let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
+        if self.unfolded >= UNFOLDED_MAX {
+            within(options, "fold", self.fold()).await?;
+        }
         let counted = within(options, "count", self.count(&deltas)).await?;
         let receipts = verdicts
             .into_iter()
@@ -171,6 +180,33 @@ impl PostgresWriter {
         .await
     }
 
+    /// Sums up what the latest transactions of this slot have done for their topics.
+    async fn fold(&mut self) -> Result<(), sqlx::Error> {
+        // Should it be rolled back, the rows are still there for the next time.
+        self.unfolded = 0;
+        sqlx::query(
+            "with d as ( \
+                 delete from topic_deltas where slot = $1 \
+                 returning topics, unique_counts, duplicate_counts, stored_at \
+             ) \
+             insert into topic_stats as s \
+                 (topic, slot, unique_count, duplicate_count, last_stored_at) \
+             select t.topic, $1, sum(t.unique_count), sum(t.duplicate_count), \
+                    max(d.stored_at) filter (where t.unique_count > 0) \
+             from d cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
+                  as t (topic, unique_count, duplicate_count) \
+             group by t.topic order by t.topic collate \"C\" \
+             on conflict (topic, slot) do update set \
+                 unique_count = s.unique_count + excluded.unique_count, \
+                 duplicate_count = s.duplicate_count + excluded.duplicate_count, \
+                 last_stored_at = coalesce(excluded.last_stored_at, s.last_stored_at)",
+        )
+        .bind(self.slot)
+        .execute(&mut self.connection)
+        .await
+        .map(drop)
+    }
+
     /// Adds to the counters; this is the last statement before the commit, and every transaction
     /// has it, so it is the one that says the transaction's number.
     async fn count(&mut self, deltas: &Deltas<'_>) -> Result<Counted, sqlx::Error> {
@@ -191,16 +227,8 @@ impl PostgresWriter {
                  insert into topics (topic) select unnest($1::text[]) \
                  on conflict (topic) do nothing returning 1 \
              ), per_topic as ( \
-                 insert into topic_stats as s \
-                     (topic, slot, unique_count, duplicate_count, last_stored_at) \
-                 select d.topic, $5, d.unique_count, d.duplicate_count, \
-                        case when d.unique_count > 0 then now() end \
-                 from unnest($2::text[], $3::bigint[], $4::bigint[]) \
-                      as d (topic, unique_count, duplicate_count) \
-                 on conflict (topic, slot) do update set \
-                     unique_count = s.unique_count + excluded.unique_count, \
-                     duplicate_count = s.duplicate_count + excluded.duplicate_count, \
-                     last_stored_at = coalesce(excluded.last_stored_at, s.last_stored_at) \
+                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts) \
+                 values ($5, $2, $3, $4) \
              ) \
              insert into system_stats as s \
                  (slot, received_count, unique_processed_count, duplicate_dropped_count, \
@@ -226,6 +254,7 @@ impl PostgresWriter {
         .bind(deltas.conflicts)
         .fetch_one(&mut self.connection)
         .await?;
+        self.unfolded = self.unfolded.saturating_add(1);
         self.staged_topics = maybe_new.into_iter().map(str::to_owned).collect();
         Ok(Counted {
             txn: TxnId(row.try_get("txn")?),
