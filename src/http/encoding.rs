@@ -234,3 +234,87 @@ impl Read for Brotli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::Admission;
+    use flate2::{Compression, write::GzEncoder};
+    use std::{io::Write, time::Duration};
+
+    const TEXT: &[u8] = b"hello hello hello";
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn all() -> [(Encoding, Vec<u8>); 3] {
+        [
+            (Encoding::Gzip, gzip(TEXT)),
+            (Encoding::Zstd, zstd::encode_all(TEXT, 1).unwrap()),
+            (
+                Encoding::Brotli,
+                vec![
+                    27, 16, 0, 248, 141, 148, 110, 222, 68, 85, 134, 150, 108, 32, 111, 1, 79, 28,
+                    96, 28,
+                ],
+            ),
+        ]
+    }
+
+    /// Decodes what comes byte by byte, through a door of so many bytes.
+    async fn decoded(
+        encoding: Encoding,
+        body: &[u8],
+        max_bytes: usize,
+        door: &Admission,
+    ) -> Result<Bytes, ApiError> {
+        let mut encoded = door.bytes_permit();
+        encoded.grow(body.len()).unwrap();
+        let chunks = body.iter().map(|byte| Bytes::copy_from_slice(&[*byte]));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut permit = door.bytes_permit();
+        let decoders = Decoders::default();
+        Encoded::new(chunks.collect(), encoded)
+            .decode(encoding, &decoders, max_bytes, deadline, &mut permit)
+            .await
+    }
+
+    #[actix_web::test]
+    async fn each_encoding_is_undone_however_it_is_cut() {
+        for (encoding, body) in all() {
+            let door = Admission::new(1, 1000);
+            let text = decoded(encoding, &body, TEXT.len(), &door).await.unwrap();
+            assert_eq!(text, TEXT, "{encoding:?}");
+            assert_eq!(door.bytes_in_flight(), 0);
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_body_that_is_cut_short_or_goes_on_behind_its_end_is_corrupt() {
+        for (encoding, body) in all() {
+            let door = Admission::new(1, 1000);
+            for wrong in [&body[..body.len() - 1], &[&body[..], b"junk"].concat()] {
+                let result = decoded(encoding, wrong, 1000, &door).await;
+                let is_refused = matches!(result, Err(ApiError::BadRequest(_)));
+                assert!(is_refused, "{encoding:?} {result:?}");
+            }
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_bomb_ends_at_the_limit_of_a_body_or_of_the_door() {
+        let bomb = gzip(&vec![b' '; 8 << 20]);
+        let door = Admission::new(1, 1 << 20);
+        let result = decoded(Encoding::Gzip, &bomb, 100_000, &door).await;
+        assert!(
+            matches!(result, Err(ApiError::BodyTooLarge { .. })),
+            "{result:?}"
+        );
+        let result = decoded(Encoding::Gzip, &bomb, 8 << 20, &door).await;
+        assert!(matches!(result, Err(ApiError::Overloaded)), "{result:?}");
+        assert_eq!(door.bytes_in_flight(), 0);
+    }
+}

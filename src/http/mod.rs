@@ -14,6 +14,7 @@ mod health;
 mod json;
 mod lifecycle;
 mod media;
+mod metrics;
 mod openapi;
 mod prefer;
 mod publish;
@@ -101,6 +102,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         ))
         .service(readable("/topics", get().to(topics::list)))
         .service(readable("/stats", get().to(stats::totals)))
+        .service(readable("/metrics", get().to(metrics::metrics)))
         .service(readable("/health", get().to(health::health)))
         .service(readable("/livez", get().to(health::live)))
         .service(readable("/readyz", get().to(health::ready)))

@@ -8,6 +8,7 @@ use utoipa::openapi::{
 
 pub(super) fn paths(paths: PathsBuilder) -> PathsBuilder {
     let paths = health().at(HttpMethod::Get, "/health", paths);
+    let paths = metrics().at(HttpMethod::Get, "/metrics", paths);
     let paths = live().at(HttpMethod::Get, "/livez", paths);
     let paths = ready().at(HttpMethod::Get, "/readyz", paths);
     let paths = dead_letters().at(HttpMethod::Get, "/dead-letters", paths);
@@ -39,6 +40,16 @@ fn health() -> Call {
         503,
         waiting(json("The database is out of reach.", "Health", ill)),
     )
+}
+
+fn metrics() -> Call {
+    let sample = "# HELP oncelog_events_stored_total Events stored.\n\
+        # TYPE oncelog_events_stored_total counter\noncelog_events_stored_total 42\n";
+    let about = "Counts of this process since its start. What only the database or the broker \
+        knows is left out while it is out of reach.";
+    operate("getMetrics", "The numbers, for Prometheus", about)
+        .guarded()
+        .answers(200, text("Text format 0.0.4.", "text/plain", sample))
 }
 
 fn live() -> Call {
