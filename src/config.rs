@@ -7,12 +7,14 @@
 
 mod flags;
 mod setting;
+mod tail;
 mod values;
 
 pub use setting::ConfigError;
+pub use tail::TailConfig;
 pub use values::{ApiToken, DatabaseUrl, Engine, RedisUrl, Scope, Secret};
 
-use crate::telemetry::LogFormat;
+use crate::{domain::Timestamp, telemetry::LogFormat};
 use flags::{Arguments, Flags, Subcommand};
 use setting::{Environment, Setting};
 use std::{
@@ -29,6 +31,8 @@ const MIB: usize = 1024 * KIB;
 pub enum Command {
     /// `oncelog serve`, or no subcommand.
     Serve(Box<Config>),
+    /// `oncelog tail`.
+    Tail(Box<TailConfig>),
     /// `oncelog healthcheck`.
     Healthcheck(HealthcheckConfig),
     /// `--help` or `--version`: print this text to stdout and exit with 0.
@@ -151,6 +155,8 @@ impl Cli {
             None | Some(Subcommand::Serve) => {
                 Config::resolve(arguments.flags, env).map(|config| Command::Serve(Box::new(config)))
             }
+            Some(Subcommand::Tail(flags)) => TailConfig::resolve(flags, env, Timestamp::now())
+                .map(|config| Command::Tail(Box::new(config))),
             Some(Subcommand::Healthcheck) => {
                 HealthcheckConfig::resolve(arguments.flags, env).map(Command::Healthcheck)
             }

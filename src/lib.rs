@@ -8,5 +8,6 @@ pub mod feed;
 pub mod healthcheck;
 pub mod http;
 pub mod store;
+pub mod tail;
 pub mod telemetry;
 pub mod wire;

@@ -3,8 +3,8 @@
 
 use oncelog::{
     app,
-    config::{Cli, Command, Config, HealthcheckConfig},
-    healthcheck, telemetry,
+    config::{Cli, Command, Config, HealthcheckConfig, TailConfig},
+    healthcheck, tail, telemetry,
 };
 use std::{
     env,
@@ -18,6 +18,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse_from(env::args_os(), |name| env::var_os(name)) {
         Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Tail(config)) => print_tail(*config),
         Ok(Command::Healthcheck(config)) => check_health(config),
         Ok(Command::Help(text)) => {
             // Whoever closed stdout does not want to read it.
@@ -40,6 +41,16 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_tail(config: TailConfig) -> ExitCode {
+    match tail::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{:#}", anyhow::Error::from(error)));
             ExitCode::FAILURE
         }
     }

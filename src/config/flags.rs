@@ -27,12 +27,42 @@ pub(super) struct Arguments {
     pub(super) flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
     /// Take, store and show events [the default]
     Serve,
+    /// Print what a server has stored, and with --follow what it stores
+    #[command(args_override_self = true)]
+    Tail(TailFlags),
     /// Ask /health of the service on BIND; exit 0 where it is healthy, else 1
     Healthcheck,
+}
+
+/// The flags that only `tail` has.
+#[derive(Debug, Args)]
+pub(super) struct TailFlags {
+    /// Where the server is [default: http://127.0.0.1:8080] [env: ONCELOG_URL]
+    #[arg(long, value_name = "URL", help_heading = "Following")]
+    pub(super) url: Option<String>,
+    /// Only this topic
+    #[arg(long, value_name = "NAME", help_heading = "Following")]
+    pub(super) topic: Option<String>,
+    /// Only this source
+    #[arg(long, value_name = "NAME", help_heading = "Following")]
+    pub(super) source: Option<String>,
+    /// Only what happened then or later: an RFC 3339 timestamp, or a duration such as 10m, 2h or 1d
+    /// [default: everything; with --follow, what is stored from now on]
+    #[arg(long, value_name = "TIME", help_heading = "Following")]
+    pub(super) since: Option<String>,
+    /// Go on with what is stored later
+    #[arg(long, short, help_heading = "Following")]
+    pub(super) follow: bool,
+    /// An event a line, as JSON; otherwise time, topic, id, source and payload with tabs between
+    #[arg(long, help_heading = "Following")]
+    pub(super) json: bool,
+    /// Token, where the server asks for one [env: ONCELOG_TOKEN]
+    #[arg(long, value_name = "TOKEN", help_heading = "Following")]
+    pub(super) token: Option<String>,
 }
 
 /// Each field is the flag of its name, and [`Arguments::command`] shows the variable beside it.

@@ -1,9 +1,13 @@
 //! One setting: where its text comes from, and the line that says what is wrong with it. Used by
 //! `config`; the grammars of the values are in `values`.
 
-use super::values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret};
-use crate::telemetry::LogFormat;
+use super::{
+    tail,
+    values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret},
+};
+use crate::{domain::Timestamp, telemetry::LogFormat};
 use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive};
+use url::Url;
 
 /// Looks up an environment variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -46,7 +50,9 @@ pub enum ConfigError {
         argument: String,
     },
     /// There is no such subcommand.
-    #[error("{argument:?} is no subcommand, must be serve or healthcheck, see oncelog --help")]
+    #[error(
+        "{argument:?} is no subcommand, must be serve, tail or healthcheck, see oncelog --help"
+    )]
     UnknownSubcommand {
         /// What was given.
         argument: String,
@@ -138,6 +144,21 @@ impl Setting {
 
     pub(super) fn log_filter(self) -> Result<Option<String>, ConfigError> {
         self.shown(values::log_filter)
+    }
+
+    pub(super) fn since(self, now: Timestamp) -> Result<Option<Timestamp>, ConfigError> {
+        self.shown(|text| tail::since(text, now))
+    }
+
+    /// Hidden, as people put passwords into URLs, also where they are not taken.
+    pub(super) fn server_url(mut self) -> Result<Url, ConfigError> {
+        let text = self.text.take();
+        self.text = text.or_else(|| Some("http://127.0.0.1:8080".to_owned()));
+        let variable = self.variable;
+        let url = self.hidden("the URL", tail::server_url)?;
+        url.ok_or_else(|| ConfigError::NoValue {
+            variable: variable.to_owned(),
+        })
     }
 
     pub(super) fn redis_url(self) -> Result<Option<RedisUrl>, ConfigError> {

@@ -179,7 +179,7 @@ fn unknown_flags_and_subcommands_are_one_line_and_hide_what_may_be_a_secret() {
     );
     assert_eq!(
         wrong(&["serv"], &[]),
-        "\"serv\" is no subcommand, must be serve or healthcheck, see oncelog --help"
+        "\"serv\" is no subcommand, must be serve, tail or healthcheck, see oncelog --help"
     );
     wrong(&["serve", "extra"], &[]);
     wrong(&["healthcheck", "-x"], &[]);
@@ -356,4 +356,80 @@ fn the_health_check_asks_loopback_where_the_bind_is_a_wildcard() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn tail(args: &[&str], env: &[(&str, &str)]) -> TailConfig {
+    match parse(&[&["tail"], args].concat(), env).expect("the settings are right") {
+        Command::Tail(config) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_tail_needs_no_flags_and_takes_them_as_they_are() {
+    let config = tail(&[], &[("DATABASE_URL", "nonsense"), ("TOPIC", "t")]);
+    assert_eq!(config.url.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!((config.topic, config.since), (None, None));
+    assert!(!config.follows && !config.is_json);
+    let config = tail(
+        &["--topic", " a ", "-f", "--json", "--token", "s3cret"],
+        &[("ONCELOG_URL", "http://log:80/x")],
+    );
+    assert_eq!(config.url.as_str(), "http://log/x");
+    assert_eq!(config.topic.as_deref(), Some(" a "));
+    assert!(config.follows && config.is_json);
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn since_is_an_instant_or_a_duration() {
+    let now = Timestamp::parse("2026-01-31T12:00:00Z").unwrap();
+    for (text, expected) in [
+        ("90s", "2026-01-31T11:58:30Z"),
+        ("10m", "2026-01-31T11:50:00Z"),
+        ("2h", "2026-01-31T10:00:00Z"),
+        ("1d", "2026-01-30T12:00:00Z"),
+        ("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z"),
+    ] {
+        assert_eq!(
+            tail::since(text, now),
+            Ok(Timestamp::parse(expected).unwrap()),
+            "{text}"
+        );
+    }
+    for text in [
+        "10",
+        "m",
+        "-1d",
+        "1w",
+        "1h30m",
+        "99999999999999999999d",
+        "yesterday",
+    ] {
+        assert!(tail::since(text, now).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_tail_is_one_line_that_names_the_flag() {
+    assert_eq!(
+        wrong(&["tail", "--since", "soon"], &[]),
+        "SINCE (--since): \"soon\" must be an RFC 3339 timestamp, or a duration such as 30s, 10m, 2h or 1d"
+    );
+    for url in [
+        "https://log",
+        "log:80",
+        "http://u:s3cret@log",
+        "http://log/?a=b",
+    ] {
+        let line = wrong(&["tail", "--url", url], &[]);
+        assert_eq!(
+            line,
+            "URL (--url): the URL must be an address such as http://127.0.0.1:8080"
+        );
+    }
+    wrong(&["tail", "--token"], &[]);
+    wrong(&["tail", "--nonsense"], &[]);
+    wrong(&["serve", "--topic", "a"], &[]);
 }

@@ -57,6 +57,20 @@ const RULES: &[Rule] = &[
         never_crates: &["sqlx", "redis"],
     },
     Rule {
+        part: "tail",
+        never_modules: &[
+            "actors",
+            "app",
+            "bridge",
+            "feed",
+            "http",
+            "store",
+            "telemetry",
+            "wire",
+        ],
+        never_crates: &["sqlx", "actix", "actix_web", "redis"],
+    },
+    Rule {
         part: "telemetry",
         never_modules: &[
             "actors", "app", "bridge", "config", "domain", "http", "store", "wire",
@@ -187,8 +201,8 @@ fn no_module_knows_what_it_must_not() {
 fn only_the_wiring_reads_the_settings() {
     for path in sources_below(&root().join("src")) {
         let part = part_of(&path);
-        // The health check is a program of its own, with a setting of its own.
-        if !["app", "main", "config", "healthcheck"].contains(&part.as_str()) {
+        // The health check and the tail are programs of their own, with settings of their own.
+        if !["app", "main", "config", "healthcheck", "tail"].contains(&part.as_str()) {
             let used = modules_used(&code_of(&path));
             assert!(!used.contains("config"), "{}", path.display());
         }
