@@ -11,6 +11,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 on_both_engines!(
     what_was_answered_before_a_kill_is_stored_once,
     a_termination_under_load_answers_what_is_in_flight,
+    counters_are_the_same_after_a_restart,
 );
 
 const PUBLISHERS: usize = 4;
@@ -90,6 +91,32 @@ async fn a_termination_under_load_answers_what_is_in_flight(engine: Engine) {
     app.restart().await;
     assert_all_are_stored(&app, &answered).await;
     app.assert_counters_are_exact().await;
+}
+
+async fn counters_are_the_same_after_a_restart(engine: Engine) {
+    const COUNTERS: [&str; 5] = [
+        "received_count",
+        "unique_processed_count",
+        "duplicate_dropped_count",
+        "conflict_count",
+        "topics_count",
+    ];
+    let mut app = TestApp::start(engine).await;
+    let mut conflict = event("orders", "1");
+    conflict["source"] = "another".into();
+    let sent = [event("orders", "1"), event("orders", "1"), conflict];
+    app.batch(&sent).await.ok();
+    app.publish(&event("returns", "1")).await.ok();
+    let counted = async |app: &TestApp| {
+        let stats = app.assert_counters_are_exact().await;
+        COUNTERS.map(|name| stats[name].as_u64().unwrap())
+    };
+    assert_eq!(counted(&app).await, [4, 2, 2, 1, 2]);
+    app.restart().await;
+    assert_eq!(counted(&app).await, [4, 2, 2, 1, 2]);
+    app.kill9().await;
+    app.restart().await;
+    assert_eq!(counted(&app).await, [4, 2, 2, 1, 2]);
 }
 
 #[tokio::test]

@@ -26,3 +26,5 @@ mod errors;
 mod faults;
 mod outages;
 mod process;
+mod publisher;
+mod reference;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::Deref,
+    path::Path,
     process::{Command, ExitStatus},
     sync::Arc,
     thread,
@@ -210,6 +211,18 @@ impl TestAppBuilder {
 /// The binary of this build, to be run.
 pub(crate) fn oncelog() -> Command {
     Command::new(env!("CARGO_BIN_EXE_oncelog"))
+}
+
+/// The publisher of this build, to be run. Cargo names the path of a binary to tests of its own
+/// package only; it builds this one beside the service for `publisher/tests`.
+pub(crate) fn publisher() -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_oncelog")).with_file_name("oncelog-publisher");
+    assert!(
+        program.exists(),
+        "no {}: test --workspace",
+        program.display()
+    );
+    Command::new(program)
 }
 
 fn spawn(settings: &[(String, String)]) -> Process {

@@ -7,7 +7,7 @@ mod postgres;
 mod process;
 mod redis;
 
-pub(crate) use app::{TestApp, oncelog};
+pub(crate) use app::{TestApp, oncelog, publisher};
 pub(crate) use client::{Answer, Client, event};
 pub(crate) use database::{Database, Engine};
 pub(crate) use postgres::PostgresServer;

@@ -10,9 +10,9 @@ use sqlx::{Connection, PgConnection};
 use std::{
     env, fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::chown,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
     thread,
     time::Duration,
@@ -131,17 +131,45 @@ fn kept_by_a_thread() -> String {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut server = PostgresServer::prepared();
+        let mut janitor = janitor(server.data.path());
+        // Out of it, as a wait would close it.
+        let _end = janitor.stdin.take();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(server.start_again());
         sender.send(server.url("postgres")).unwrap();
-        loop {
-            thread::park();
-        }
+        // It is there for as long as this process.
+        janitor.wait().unwrap();
     });
     receiver.recv().unwrap()
+}
+
+/// Removes the data when this process is gone, however it ends: nothing static is dropped. It sees
+/// the end at its stdin, which nobody else holds, and waits for the server's own end.
+fn janitor(data: &Path) -> Child {
+    const REMOVE: &str = r#"
+        trap '' INT TERM
+        read -r _
+        for _ in $(seq 100); do
+            [ -e "$0/postmaster.pid" ] || break
+            sleep 0.1
+        done
+        rm -rf -- "$0"
+    "#;
+    Command::new("sh")
+        .args(["-c", REMOVE])
+        .arg(data)
+        .current_dir("/")
+        // What ends the tests by their process group must not end it.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        // A runner waits for those who hold its test's output.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Debian keeps the server's programs out of the path, by version.
