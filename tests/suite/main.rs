@@ -27,4 +27,8 @@ mod faults;
 mod outages;
 mod process;
 mod publisher;
+mod reading;
 mod reference;
+mod replicas;
+mod stream;
+mod tail;

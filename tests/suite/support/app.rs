@@ -64,6 +64,10 @@ impl TestApp {
         self.address
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub(crate) fn database(&self) -> &Arc<Database> {
         &self.database
     }

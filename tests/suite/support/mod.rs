@@ -6,6 +6,7 @@ mod database;
 mod postgres;
 mod process;
 mod redis;
+mod subscriber;
 
 pub(crate) use app::{TestApp, oncelog, publisher};
 pub(crate) use client::{Answer, Client, event};
@@ -13,6 +14,7 @@ pub(crate) use database::{Database, Engine};
 pub(crate) use postgres::PostgresServer;
 pub(crate) use process::{Process, free_port};
 pub(crate) use redis::{RedisServer, TestBroker};
+pub(crate) use subscriber::Subscriber;
 
 use std::time::{Duration, Instant};
 
