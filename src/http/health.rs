@@ -97,6 +97,10 @@ pub(super) async fn live() -> HttpResponse {
 
 pub(super) async fn ready(state: Data<HttpState>) -> HttpResponse {
     let mut reasons = Vec::new();
+    // Asked, not remembered: on an idle service no writer has noticed a loss yet.
+    if !matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(()))) {
+        reasons.push("the database does not answer".to_owned());
+    }
     if state.lifecycle.is_draining() {
         reasons.push("shutting down".to_owned());
     }

@@ -10,11 +10,6 @@
 )]
 
 #[macro_use]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the support is there before the last of the tests that use it"
-)]
 mod support;
 
 mod access;

@@ -123,10 +123,4 @@ impl TestBroker {
     pub(crate) fn stream(&self) -> &str {
         &self.stream
     }
-
-    /// A connection, to write to the stream as a producer does.
-    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.url()).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
-    }
 }
