@@ -97,6 +97,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "serving",
     );
+    warn_of_known_secrets(&config);
     let server = actix::spawn(server);
     let ended = tokio::select! {
         name = termination()? => {
@@ -366,12 +367,38 @@ fn termination() -> anyhow::Result<impl Future<Output = &'static str>> {
 async fn misconfiguration(reader: &dyn EventReader) -> anyhow::Error {
     loop {
         match reader.ping().await {
-            Ok(()) => return std::future::pending().await,
+            Ok(()) => {
+                warn_of_durability(reader).await;
+                return std::future::pending().await;
+            }
             Err(error @ StoreError::Misconfigured { .. }) => {
                 return anyhow!(error).context("DATABASE_URL (--database-url)");
             }
             Err(_) => sleep(START_PAUSE).await,
         }
+    }
+}
+
+/// What such a database has committed may be gone after a loss of power, and we say that it is not.
+async fn warn_of_durability(reader: &dyn EventReader) {
+    if let Ok(gaps) = reader.durability_gaps().await
+        && !gaps.is_empty()
+    {
+        tracing::error!(
+            off = gaps.join(", "),
+            "THE DATABASE IS NOT DURABLE: a crash of its machine may lose events that were answered \
+            as stored; switch these settings on"
+        );
+    }
+}
+
+fn warn_of_known_secrets(config: &Config) {
+    let known = config.development_secrets();
+    if !known.is_empty() {
+        tracing::warn!(
+            settings = known.join(", "),
+            "a secret is the published one of the development setup: set your own"
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 //! The flag wins. An empty value is as unset, white space around a value is not part of it. What is
 //! wrong ends the start with one line that names the setting; no secret is shown anywhere.
 
+mod development;
 mod flags;
 mod setting;
 mod tail;
@@ -14,7 +15,10 @@ pub use setting::ConfigError;
 pub use tail::TailConfig;
 pub use values::{ApiToken, DatabaseUrl, Engine, RedisUrl, Scope, Secret};
 
-use crate::{domain::Timestamp, telemetry::LogFormat};
+use crate::{
+    domain::Timestamp,
+    telemetry::{LogFiles, LogFormat},
+};
 use flags::{Arguments, Flags, Subcommand};
 use setting::{Environment, Setting};
 use std::{
@@ -118,6 +122,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`. `info`.
     pub log_filter: String,
+    /// Where the log is kept besides; `None` = nowhere. 14 files are kept.
+    pub log_files: Option<LogFiles>,
 }
 
 /// What the health check needs to know.
@@ -179,6 +185,10 @@ impl Config {
         let restart_pause_ms_min = setting("RESTART_PAUSE_MS_MIN", flags.restart_pause_ms_min)?
             .number(1..=500)?
             .unwrap_or(10);
+
+        let log_files_max = setting("LOG_FILES_MAX", flags.log_files_max)?
+            .number(1..=10_000)?
+            .unwrap_or(14);
 
         let bind = bind(flags.bind, env)?;
         Ok(Self {
@@ -277,6 +287,12 @@ impl Config {
             log_filter: setting("RUST_LOG", flags.rust_log)?
                 .log_filter()?
                 .unwrap_or_else(|| "info".to_owned()),
+            log_files: setting("LOG_DIR", flags.log_dir)?
+                .directory()?
+                .map(|directory| LogFiles {
+                    directory,
+                    files_max: log_files_max,
+                }),
             database_url,
             max_body_bytes,
             inflight_bytes_max,

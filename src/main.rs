@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
-    if let Err(error) = telemetry::init(config.log_format, &config.log_filter) {
+    let files = config.log_files.as_ref();
+    if let Err(error) = telemetry::init(config.log_format, &config.log_filter, files) {
         complain(&error.to_string());
         return ExitCode::from(EXIT_USAGE);
     }

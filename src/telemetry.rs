@@ -1,16 +1,22 @@
 //! The log and what becomes of panics. Set up once by `main`; the supervisor asks it why an actor
 //! panicked. Knows nothing of events, stores or HTTP.
 //!
-//! The log goes to stdout. Stderr is kept for the one line that says why the process ended.
+//! The log goes to stdout and, where a directory is given, to a file a day in it. Stderr is kept
+//! for the one line that says why the process ended.
 
 use std::{
     cell::{Cell, RefCell},
+    fs,
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
+    path::PathBuf,
     thread,
 };
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::MakeWriter};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::ParseError, fmt, fmt::MakeWriter, layer::SubscriberExt, registry,
+};
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,12 +28,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where the log is kept besides: one file a day (of UTC), always as JSON.
+#[derive(Debug, Clone)]
+pub struct LogFiles {
+    /// Made where it is not there yet.
+    pub directory: PathBuf,
+    /// Files that are kept; the oldest goes when a new one begins.
+    pub files_max: usize,
+}
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter cannot be read.
     #[error("failed to read the log filter")]
     Filter(#[from] ParseError),
+    /// The log files cannot be written.
+    #[error("LOG_DIR (--log-dir): {0}")]
+    Files(#[source] io::Error),
     /// Something else of this process takes the log already.
     #[error("failed to install the log")]
     Installed(#[from] tracing::dispatcher::SetGlobalDefaultError),
@@ -35,16 +53,33 @@ pub enum TelemetryError {
 
 /// Starts the log of this process and sends panics to it.
 ///
-/// A stdout that is closed, or a disk behind it that is full, loses lines and nothing else.
+/// A stdout that is closed, or a disk that is full, loses lines and nothing else.
 ///
 /// # Errors
 /// [`TelemetryError`]; where it is set up already, nothing changes.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+pub fn init(
+    format: LogFormat,
+    filter: &str,
+    files: Option<&LogFiles>,
+) -> Result<(), TelemetryError> {
     let is_terminal = io::stdout().is_terminal();
-    let log = subscriber(format, filter, is_terminal, io::stdout)?;
+    let files = files.map(appender).transpose()?;
+    let log = subscriber(format, filter, is_terminal, io::stdout, files)?;
     tracing::subscriber::set_global_default(log)?;
     panic::set_hook(Box::new(observe_panic));
     Ok(())
+}
+
+fn appender(files: &LogFiles) -> Result<RollingFileAppender, TelemetryError> {
+    // The appender would complain of a missing directory on stderr before it makes it.
+    fs::create_dir_all(&files.directory).map_err(TelemetryError::Files)?;
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("oncelog")
+        .filename_suffix("log")
+        .max_log_files(files.files_max)
+        .build(&files.directory)
+        .map_err(|error| TelemetryError::Files(io::Error::other(error)))
 }
 
 fn subscriber(
@@ -52,17 +87,27 @@ fn subscriber(
     filter: &str,
     is_terminal: bool,
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    files: Option<RollingFileAppender>,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
+    let shown = fmt::layer()
         .with_writer(writer)
         .with_ansi(is_terminal)
         // It would report a failed write with eprintln!, which panics where stderr is closed, too.
         .log_internal_errors(false);
-    Ok(match format {
-        LogFormat::Text => Box::new(log.finish()),
-        LogFormat::Json => Box::new(log.json().flatten_event(true).finish()),
-    })
+    let shown = match format {
+        LogFormat::Text => shown.boxed(),
+        LogFormat::Json => shown.json().flatten_event(true).boxed(),
+    };
+    let kept = files.map(|files| {
+        fmt::layer()
+            .with_writer(files)
+            .with_ansi(false)
+            .log_internal_errors(false)
+            .json()
+            .flatten_event(true)
+    });
+    let log = registry().with(EnvFilter::try_new(filter)?);
+    Ok(Box::new(log.with(shown).with(kept)))
 }
 
 thread_local! {
@@ -176,7 +221,7 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let log = subscriber(format, filter, false, move || writer.clone()).unwrap();
+        let log = subscriber(format, filter, false, move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(log, work);
         lines.text()
     }
@@ -217,7 +262,7 @@ mod tests {
     #[test]
     fn a_closed_stdout_is_no_reason_to_panic() {
         for format in [LogFormat::Text, LogFormat::Json] {
-            let log = subscriber(format, "info", false, || Closed).unwrap();
+            let log = subscriber(format, "info", false, || Closed, None).unwrap();
             tracing::subscriber::with_default(log, || tracing::info!("into the void"));
         }
     }
@@ -225,7 +270,7 @@ mod tests {
     #[test]
     fn a_wrong_filter_is_an_error() {
         assert!(matches!(
-            init(LogFormat::Text, "oncelog=loud"),
+            init(LogFormat::Text, "oncelog=loud", None),
             Err(TelemetryError::Filter(_))
         ));
     }

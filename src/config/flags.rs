@@ -176,6 +176,12 @@ pub(super) struct Flags {
     /// What to log, such as info or oncelog=debug,sqlx=warn [default: info]
     #[arg(long, value_name = "FILTER", help_heading = "Logging")]
     pub(super) rust_log: Option<String>,
+    /// Directory in which the log is kept besides, as JSON, a file a day; without it, nowhere
+    #[arg(long, value_name = "PATH", help_heading = "Logging")]
+    pub(super) log_dir: Option<String>,
+    /// Files that are kept there [default: 14]
+    #[arg(long, value_name = "N", help_heading = "Logging")]
+    pub(super) log_files_max: Option<String>,
 }
 
 impl Arguments {

@@ -6,7 +6,7 @@ use super::{
     values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret},
 };
 use crate::{domain::Timestamp, telemetry::LogFormat};
-use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive};
+use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use url::Url;
 
 /// Looks up an environment variable.
@@ -136,6 +136,10 @@ impl Setting {
 
     pub(super) fn name(self) -> Result<Option<String>, ConfigError> {
         self.shown(values::name)
+    }
+
+    pub(super) fn directory(self) -> Result<Option<PathBuf>, ConfigError> {
+        self.shown(values::directory)
     }
 
     pub(super) fn log_format(self) -> Result<Option<LogFormat>, ConfigError> {

@@ -433,3 +433,25 @@ fn a_wrong_tail_is_one_line_that_names_the_flag() {
     wrong(&["tail", "--nonsense"], &[]);
     wrong(&["serve", "--topic", "a"], &[]);
 }
+
+#[test]
+fn the_published_secret_is_found_wherever_it_is_used() {
+    let known = "oncelog-development-only";
+    let database = format!("postgres://oncelog:{known}@storage/oncelog");
+    let redis = format!("redis://:{known}@broker:6379/0");
+    let tokens = format!("mine,ci:publish:{known}");
+    for (variable, value) in [
+        ("ADMIN_TOKEN", known),
+        ("API_TOKENS", &tokens),
+        ("DATABASE_URL", &database),
+        ("REDIS_URL", &redis),
+    ] {
+        let config = serve(&[], &[(variable, value)]);
+        assert_eq!(config.development_secrets(), [variable]);
+    }
+    let own = [
+        ("ADMIN_TOKEN", "own"),
+        ("DATABASE_URL", "postgres://u:own@storage/oncelog"),
+    ];
+    assert!(serve(&[], &own).development_secrets().is_empty());
+}

@@ -2,7 +2,7 @@
 //! setting from it. An error here says what is expected and never repeats the value.
 
 use crate::telemetry::LogFormat;
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -323,4 +323,12 @@ pub(super) fn bytes(text: &str) -> Option<usize> {
         (lower.as_str(), 1)
     };
     number.trim_end().parse::<usize>().ok()?.checked_mul(unit)
+}
+
+/// A path that can stand in a line of the log.
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
+    match text.chars().any(char::is_control) {
+        true => Err("must be the path of a directory, without control characters".to_owned()),
+        false => Ok(PathBuf::from(text)),
+    }
 }

@@ -19,6 +19,9 @@ const CONNECTED: &str = "connected";
 pub(super) struct Health {
     #[serde(flatten)]
     reach: Reach,
+    /// `ok`, or which settings of the database may cost what is committed; `unknown` while it is
+    /// out of reach.
+    durability: String,
     #[schema(format = DateTime)]
     timestamp: String,
 }
@@ -39,9 +42,10 @@ pub(super) struct Readiness {
 }
 
 pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
-    let reach = look(&state).await;
+    let (reach, durability) = tokio::join!(look(&state), durability(&state));
     let health = Health {
         reach,
+        durability,
         timestamp: Timestamp::now().to_string(),
     };
     if reach.has_database() {
@@ -50,6 +54,17 @@ pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
     HttpResponse::ServiceUnavailable()
         .insert_header((RETRY_AFTER, "1"))
         .json(health)
+}
+
+async fn durability(state: &HttpState) -> String {
+    match timeout(PING_TIMEOUT, state.reader.durability_gaps()).await {
+        Ok(Ok(gaps)) if gaps.is_empty() => "ok".to_owned(),
+        Ok(Ok(gaps)) => {
+            let gaps = gaps.iter().map(|setting| format!("{setting} is off"));
+            gaps.collect::<Vec<_>>().join(", ")
+        }
+        _ => "unknown".to_owned(),
+    }
 }
 
 /// Asks the database and the broker.

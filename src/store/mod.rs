@@ -136,6 +136,12 @@ pub trait EventReader: Send + Sync {
     /// Whether the database answers.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
+    /// Settings of the database with which it may lose what it has committed, by name; none where
+    /// the engine is set up by us.
+    fn durability_gaps(&self) -> StoreFuture<'_, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Ends the pool's connections.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

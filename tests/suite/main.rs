@@ -19,6 +19,8 @@ mod crashes;
 mod dashboard;
 mod errors;
 mod faults;
+mod logs;
+mod metrics;
 mod outages;
 mod process;
 mod publisher;

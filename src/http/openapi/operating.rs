@@ -27,9 +27,9 @@ fn operate(id: &str, summary: &str, about: &str) -> Call {
 
 fn health() -> Call {
     let well = value!({"status": "healthy", "database": "connected", "redis": "disabled",
-        "timestamp": "2026-01-31T12:00:00.000000Z"});
+        "durability": "ok", "timestamp": "2026-01-31T12:00:00.000000Z"});
     let ill = value!({"status": "unhealthy", "database": "disconnected", "redis": "connected",
-        "timestamp": "2026-01-31T12:00:00.000000Z"});
+        "durability": "unknown", "timestamp": "2026-01-31T12:00:00.000000Z"});
     operate(
         "getHealth",
         "What the service reaches",

@@ -231,6 +231,17 @@ impl EventReader for PostgresReader {
         })
     }
 
+    fn durability_gaps(&self) -> StoreFuture<'_, Vec<String>> {
+        Box::pin(async move {
+            let names = sqlx::query_scalar(
+                "select name from pg_settings \
+                where name in ('fsync', 'full_page_writes', 'synchronous_commit') \
+                  and setting = 'off' order by name",
+            );
+            self.within("settings", names.fetch_all(&self.pool)).await
+        })
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.pool.close())
     }

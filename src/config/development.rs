@@ -1,0 +1,41 @@
+//! The secret that the development setup publishes, found where it is still in use. Asked by `app`,
+//! which warns of it.
+
+use super::{Config, Secret};
+use url::Url;
+
+/// It stands in the repository, so everybody knows it.
+const DEVELOPMENT_SECRET: &str = "oncelog-development-only";
+
+impl Config {
+    /// The settings, by their variables, whose secret is the published one.
+    pub fn development_secrets(&self) -> Vec<&'static str> {
+        let is_known = |secret: &Secret| secret.expose() == DEVELOPMENT_SECRET;
+        let redis_url = self.redis_url.as_ref();
+        [
+            (
+                "ADMIN_TOKEN",
+                self.admin_token.as_ref().is_some_and(is_known),
+            ),
+            (
+                "API_TOKENS",
+                self.api_tokens.iter().any(|token| is_known(&token.secret)),
+            ),
+            (
+                "DATABASE_URL",
+                has_known_password(self.database_url.expose()),
+            ),
+            (
+                "REDIS_URL",
+                redis_url.is_some_and(|url| has_known_password(url.expose())),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(variable, is_known)| is_known.then_some(variable))
+        .collect()
+    }
+}
+
+fn has_known_password(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.password() == Some(DEVELOPMENT_SECRET))
+}
