@@ -61,7 +61,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything else: a taken port should end the start and leave no trace.
     let listener = listen(&config)?;
     let store = store::open(config.database_url.expose(), store_options(&config))
-        .map_err(|error| anyhow!("DATABASE_URL (--database-url): {error}"))?;
+        .context("DATABASE_URL (--database-url)")?;
     let arbiter = Arbiter::new();
     let domain = start_actors(&config, &store, &arbiter)?;
     let lifecycle = Lifecycle::default();

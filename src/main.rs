@@ -4,7 +4,9 @@
 use oncelog::{
     app,
     config::{Cli, Command, Config, HealthcheckConfig, TailConfig},
-    healthcheck, tail, telemetry,
+    healthcheck,
+    store::StoreError,
+    tail, telemetry,
 };
 use std::{
     env,
@@ -42,7 +44,11 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+            // Some settings are only known to be wrong once the database has seen them.
+            match error.downcast_ref() {
+                Some(StoreError::Misconfigured { .. }) => ExitCode::from(EXIT_USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -56,8 +56,11 @@ pub struct PersistActor {
     writers: Arc<dyn WriterSource>,
     stats: Addr<StatsActor>,
     link: Link,
-    /// Attempts to connect that have failed since the connection was lost.
+    /// Attempts to connect, and to store, that have failed since something was stored.
     failed_attempts: u32,
+    /// Whether the present connection has stored something. One that was made and cannot write, as
+    /// on a full disk, is as good as none.
+    is_proven: bool,
     /// Requests that wait, oldest first.
     queue: VecDeque<Job>,
     /// Parts of a group that failed as a whole; each is tried before the queue.
@@ -119,6 +122,7 @@ impl PersistActor {
             stats,
             link: Link::Down,
             failed_attempts: 0,
+            is_proven: false,
             queue: VecDeque::new(),
             retries: VecDeque::new(),
             flight: None,
@@ -173,6 +177,8 @@ impl PersistActor {
         match result {
             Ok(receipts) => {
                 self.link = Link::Idle(writer);
+                self.is_proven = true;
+                self.failed_attempts = 0;
                 self.answer(receipts);
                 self.proceed(ctx);
             }
@@ -300,7 +306,7 @@ impl PersistActor {
             "connected to the database"
         );
         self.link = Link::Idle(writer);
-        self.failed_attempts = 0;
+        self.is_proven = false;
         self.status.set_connected(true);
         self.proceed(ctx);
     }
@@ -326,6 +332,9 @@ impl PersistActor {
     }
 
     fn lose_connection(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if !self.is_proven {
+            return self.has_not_connected(error, ctx);
+        }
         tracing::warn!(
             shard = self.shard,
             error = chain(error),

@@ -1,6 +1,6 @@
 //! The database goes away and comes back: what is answered meanwhile, and that nothing is lost.
 
-use crate::support::{Client, Database, PostgresServer, TestApp, event, eventually};
+use crate::support::{Client, Database, Engine, PostgresServer, TestApp, event, eventually};
 use std::{
     sync::{
         Arc,
@@ -103,3 +103,34 @@ async fn a_database_that_is_not_there_at_the_start_is_waited_for() {
         "stored"
     );
 }
+
+async fn a_database_that_lets_in_and_stores_nothing_is_not_stormed(engine: Engine) {
+    let app = TestApp::builder(engine)
+        .await
+        .set("PERSIST_ACTORS", 1)
+        .set("PUBLISH_TIMEOUT_MS", 3_000)
+        .start()
+        .await;
+    let connections = || app.log().matches("connected to the database").count();
+    app.publish(&event("t", "before")).await.ok();
+    // As a full disk does: connecting works, storing does not.
+    let database = app.database();
+    database
+        .execute("alter table processed_events rename to elsewhere")
+        .await;
+    let before = connections();
+    app.publish(&event("t", "meanwhile")).await.problem(503);
+    let attempts = connections() - before;
+    // In three seconds, with pauses from 50 ms that double: about seven.
+    assert!((2..=12).contains(&attempts), "{attempts} connections");
+    database
+        .execute("alter table elsewhere rename to processed_events")
+        .await;
+    eventually("it stores again", RECOVERY_MAX, async || {
+        app.publish(&event("t", "after")).await.status == 200
+    })
+    .await;
+    app.assert_counters_are_exact().await;
+}
+
+on_both_engines!(a_database_that_lets_in_and_stores_nothing_is_not_stormed);

@@ -24,6 +24,11 @@ async fn a_wrong_setting_is_one_line_that_names_it_and_exit_2() {
     for (variable, value) in [
         ("BIND", "nowhere"),
         ("DATABASE_URL", "mysql://root:topsecret@localhost/x"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", "sqlite://:memory:"),
+        ("DATABASE_URL", "sqlite://events.db?mode=memory"),
+        ("DATABASE_URL", "sqlite://events.db?nothing=known"),
+        ("DATABASE_URL", "sqlite:///dev/null/below-a-file/events.db"),
         ("REDIS_URL", "http://127.0.0.1"),
         ("PERSIST_ACTORS", "0"),
         ("MAX_BODY_BYTES", "-1"),

@@ -53,7 +53,8 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         StoreError::misconfigured(format!("cannot be read: {error}"))
     })?;
     let file = connect.get_filename().to_string_lossy();
-    if file.is_empty() || file.contains(":memory:") || url.contains("mode=memory") {
+    // Asked of the URL: sqlx gives a database in memory a file name of its own making.
+    if file.is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
         return Err(StoreError::misconfigured(
             "must name a file, as in sqlite://data/oncelog.db: what is in memory is not durable",
         ));

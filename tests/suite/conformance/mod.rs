@@ -3,6 +3,7 @@
 
 mod payloads;
 mod reading;
+mod sqlite;
 mod writing;
 
 use crate::support::{Database, Engine};

@@ -1,10 +1,10 @@
-//! A property: whatever the domain accepts as a payload, the engine accepts, and gives back as the
-//! same JSON value.
+//! Whatever the domain accepts as a payload, the engine accepts, and gives back as the same JSON
+//! value: a property. Which spellings are the same value, both engines agree on: a table.
 
 use super::{Fixture, append, batch, event_with};
 use crate::support::Engine;
 use oncelog::domain::{
-    Outcome::{Duplicate, Stored},
+    Outcome::{Conflict, Duplicate, Stored},
     Payload,
 };
 use proptest::{
@@ -135,4 +135,46 @@ fn are_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     }
 }
 
-on_both_engines!(every_accepted_payload_comes_back_as_the_same_value);
+async fn another_spelling_is_a_duplicate_and_another_value_a_conflict(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let mut writer = fixture.writer().await;
+    for (number, (first, second, expected)) in [
+        ("1", "1.0", Duplicate),
+        ("100", "1e2", Duplicate),
+        ("0", "-0", Duplicate),
+        ("[1,2]", " [ 1 ,\n2 ] ", Duplicate),
+        ("\"é\"", "\"\\u00e9\"", Duplicate),
+        ("\"\u{1f600}\"", "\"\\uD83D\\ude00\"", Duplicate),
+        (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#, Duplicate),
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#, Duplicate),
+        ("9007199254740992", "9007199254740993", Conflict),
+        (
+            "123456789012345678901234567890",
+            "123456789012345678901234567891",
+            Conflict,
+        ),
+        ("1e131071", "1e131070", Conflict),
+        ("1e-16383", "0", Conflict),
+        ("1", "\"1\"", Conflict),
+        ("1", "true", Conflict),
+        ("null", "{}", Conflict),
+        ("[1,2]", "[2,1]", Conflict),
+        ("\"é\"", "\"e\u{301}\"", Conflict),
+        ("\"a\"", "\"A\"", Conflict),
+        (r#"{"a":1,"a":2}"#, r#"{"a":1}"#, Conflict),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = number.to_string();
+        let said = |value: &str| event_with("spellings", &id, &format!("{{\"value\":{value}}}"));
+        append(&mut *writer, &[batch(vec![said(first)])]).await;
+        let receipts = append(&mut *writer, &[batch(vec![said(second)])]).await;
+        assert_eq!(receipts[0][0].outcome, expected, "{first} and {second}");
+    }
+}
+
+on_both_engines!(
+    every_accepted_payload_comes_back_as_the_same_value,
+    another_spelling_is_a_duplicate_and_another_value_a_conflict,
+);

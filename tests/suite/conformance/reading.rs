@@ -1,10 +1,14 @@
 //! Reading: pages, single events, topics, dead letters.
 
 use super::{Fixture, append, batch, event};
-use crate::support::Engine;
+use crate::support::{Engine, eventually};
 use oncelog::domain::{
     Cursor, Event, EventId, EventQuery, NewDeadLetter, Order, Payload, Source, Timestamp, Topic,
 };
+use std::time::Duration;
+
+/// Far longer than any other test's transaction is open.
+const TAIL_MAX: Duration = Duration::from_secs(20);
 
 /// Twenty events of three topics and two sources, a minute apart, in groups of different sizes.
 async fn twenty_events(fixture: &Fixture) -> Vec<Event> {
@@ -24,6 +28,16 @@ async fn twenty_events(fixture: &Fixture) -> Vec<Event> {
     for group in [&events[..1], &events[1..8], &events[8..19], &events[19..]] {
         append(&mut *writer, &[batch(group.to_vec())]).await;
     }
+    // Other tests' transactions in the same cluster hold the tail of an ascending walk back.
+    let everything = EventQuery {
+        order: Order::Ascending,
+        ..EventQuery::default()
+    };
+    eventually("the tail is reached", TAIL_MAX, async || {
+        let page = fixture.store.reader.page(&everything).await.unwrap();
+        page.events.len() == events.len()
+    })
+    .await;
     events
 }
 

@@ -115,6 +115,22 @@ async fn a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts(e
     assert_eq!(fixture.store.reader.totals().await.unwrap().received, 7);
 }
 
+async fn what_another_writer_stored_meanwhile_is_not_settled_as_ones_own(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let group = [batch(vec![event("t", "1", "a"), event("t", "2", "a")])];
+    let mut dying = fixture.writer().await;
+    let staged = dying.stage(&group).await.unwrap();
+    drop(dying);
+    let mut next = fixture.writer().await;
+    let mut other = fixture.store.writers.connect(1).await.unwrap();
+    append(&mut *other, &group).await;
+    assert_eq!(next.settle(staged.txn, &group).await.unwrap(), None);
+    let receipts = append(&mut *next, &group).await;
+    assert_eq!(outcomes(&receipts[0]), [Duplicate, Duplicate]);
+    let totals = fixture.store.reader.totals().await.unwrap();
+    assert_eq!((totals.received, totals.unique_processed), (4, 2));
+}
+
 async fn a_writer_may_be_dropped_within_stage_and_within_commit(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     for round in 0..40 {
@@ -208,6 +224,7 @@ on_both_engines!(
     of_repeats_within_a_group_the_one_sent_first_is_stored,
     what_is_staged_and_never_committed_is_gone_with_its_writer,
     a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts,
+    what_another_writer_stored_meanwhile_is_not_settled_as_ones_own,
     a_writer_may_be_dropped_within_stage_and_within_commit,
     writers_with_overlapping_shuffled_batches_stay_exact,
     everything_is_still_there_after_the_store_is_opened_again,

@@ -85,6 +85,18 @@ impl Database {
         }
         .unwrap()
     }
+
+    /// Does something to the database that the service knows nothing of.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        match self.engine {
+            Engine::Postgres => run(&self.url, statement).await,
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                let done = sqlx::query(statement).execute(&mut connection).await;
+                done.map(drop).unwrap();
+            }
+        }
+    }
 }
 
 impl Drop for Database {
