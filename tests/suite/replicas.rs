@@ -1,7 +1,9 @@
 //! Subscribers of several instances, while writers hold transactions open, streams are cut, and an
 //! instance dies: every event once, in one order for all.
 
-use crate::support::{Client, Database, Engine, Subscriber, TestApp, event, eventually};
+use crate::support::{
+    Client, Database, Engine, PostgresServer, Subscriber, TestApp, event, eventually,
+};
 use rand::seq::IndexedRandom;
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -144,4 +146,30 @@ async fn two_instances_and_writers_that_hold_transactions_open_leave_no_gap() {
 async fn one_instance_on_sqlite_leaves_no_gap() {
     let app = TestApp::start(Engine::Sqlite).await;
     every_subscriber_sees_every_event_once_in_one_order(vec![app], 0).await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_an_outage_of_the_database() {
+    let mut server = PostgresServer::start().await;
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let app = TestApp::on(database).start().await;
+    let mut subscriber = Subscriber::open(&app, "").await;
+    app.publish(&event("t", "before")).await.ok();
+    assert_eq!(
+        timeout(PATIENCE, subscriber.next_ids(1)).await.unwrap(),
+        ["before"]
+    );
+    server.kill().await;
+    eventually("not ready", PATIENCE, async || {
+        app.status("/readyz").await == Some(503)
+    })
+    .await;
+    server.start_again().await;
+    eventually("stored again", PATIENCE, async || {
+        app.publish(&event("t", "after")).await.status == 200
+    })
+    .await;
+    app.publish(&event("t", "last")).await.ok();
+    let ids = timeout(PATIENCE, subscriber.next_ids(2)).await.unwrap();
+    assert_eq!(ids, ["after", "last"]);
 }
