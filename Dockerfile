@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # Two images from one build: `--target aggregator` is the server, `--target publisher` the workload.
 # Compiled dependencies and downloads live in cache mounts, apart from the sources: a changed source
 # file compiles two crates, a changed Cargo.lock only what it changed.
