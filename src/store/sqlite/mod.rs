@@ -35,6 +35,9 @@ static MIGRATIONS: Migrator = Migrator {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pages of the log after which a commit copies them into the database file: 16 MiB.
 const CHECKPOINT_PAGES: &str = "4000";
+/// Memory of a writer for pages, in KiB, written as SQLite wants it. With its 2 MB a transaction of a
+/// thousand events writes pages before it is complete, and again when they change once more.
+const WRITER_CACHE: &str = "-32768";
 /// Rows go in statements of a few sizes; each connection keeps those prepared.
 const STATEMENTS_CACHED: usize = 64;
 
@@ -101,7 +104,8 @@ impl Database {
         self.migrated
             .get_or_try_init(|| async {
                 make_directory(self.connect.get_filename())?;
-                let mut connection = self.connect().await.map_err(error::at_start)?;
+                let connection = self.connect_with(&self.connect).await;
+                let mut connection = connection.map_err(error::at_start)?;
                 MIGRATIONS
                     .run_direct(None, &mut connection, false)
                     .await
@@ -114,9 +118,12 @@ impl Database {
             .copied()
     }
 
-    async fn connect(&self) -> Result<SqliteConnection, StoreError> {
+    async fn connect_with(
+        &self,
+        options: &SqliteConnectOptions,
+    ) -> Result<SqliteConnection, StoreError> {
         let wait = self.options.connect_timeout + BUSY_TIMEOUT;
-        timeout(wait, self.connect.connect())
+        timeout(wait, options.connect())
             .await
             .map_err(|_| StoreError::TimedOut("connect"))?
             .map_err(translate)
@@ -143,7 +150,8 @@ impl WriterSource for SqliteWriters {
     fn connect(&self, shard: usize) -> StoreFuture<'_, Box<dyn EventWriter>> {
         Box::pin(async move {
             self.0.migrate().await?;
-            let connection = self.0.connect().await?;
+            let options = self.0.connect.clone().pragma("cache_size", WRITER_CACHE);
+            let connection = self.0.connect_with(&options).await?;
             let name = format!("{:08x}-{shard}", self.0.instance);
             let writer = SqliteWriter::begin_session(
                 connection,

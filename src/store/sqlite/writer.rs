@@ -56,18 +56,18 @@ impl Statements {
                  on p.topic = k.column2 and p.event_id = k.column3",
             ),
             insert: RowStatement::new(
-                "insert into processed_events \
-                     (processed_at, txn, topic, event_id, timestamp, source, payload) values ",
-                |row| {
-                    // Numbered throughout: sqlx counts those without a number on their own.
-                    let [a, b, c, d, e] = [3, 4, 5, 6, 7].map(|column| row * 5 + column);
-                    format!("(?1,?2,?{a},?{b},?{c},?{d},?{e})")
-                },
+                // No parameter has a number: sqlx asks SQLite for the name of each, and those that
+                // have one are searched one after the other.
+                // Or rollback: a statement that may fail on its own keeps a copy of every page it
+                // changes, in a file. Here the transaction ends with the statement in any case.
+                "insert or rollback into processed_events \
+                     (topic, event_id, timestamp, source, payload, processed_at, txn) values ",
+                |_| "(?,?,?,?,?,?,?)".to_owned(),
                 "",
             ),
             add_topics: RowStatement::new(
-                "insert into topics (first_stored_at, topic) values ",
-                |row| format!("(?1,?{})", row + 2),
+                "insert into topics (topic, first_stored_at) values ",
+                |_| "(?,?)".to_owned(),
                 " on conflict (topic) do nothing",
             ),
             count_topics: RowStatement::new(
@@ -191,9 +191,7 @@ impl SqliteWriter {
         now: Timestamp,
     ) -> Result<(), sqlx::Error> {
         for (sql, places) in self.statements.insert.pieces(new) {
-            let mut query = sqlx::query(AssertSqlSafe(sql))
-                .bind(now.unix_us())
-                .bind(txn.0);
+            let mut query = sqlx::query(AssertSqlSafe(sql));
             for &place in places {
                 let event = plan.event(place);
                 let (topic, event_id) = event.key();
@@ -202,7 +200,9 @@ impl SqliteWriter {
                     .bind(event_id)
                     .bind(event.timestamp().unix_us())
                     .bind(event.source().as_str())
-                    .bind(event.payload().as_str());
+                    .bind(event.payload().as_str())
+                    .bind(now.unix_us())
+                    .bind(txn.0);
             }
             query.execute(&mut self.connection).await?;
         }
@@ -224,9 +224,9 @@ impl SqliteWriter {
             .collect();
         let mut new_topics = 0;
         for (sql, topics) in self.statements.add_topics.pieces(&maybe_new) {
-            let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now.unix_us());
+            let mut query = sqlx::query(AssertSqlSafe(sql));
             for topic in topics {
-                query = query.bind(*topic);
+                query = query.bind(*topic).bind(now.unix_us());
             }
             new_topics += query.execute(&mut self.connection).await?.rows_affected();
         }
