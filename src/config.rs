@@ -6,6 +6,7 @@
 //! wrong ends the start with one line that names the setting; no secret is shown anywhere.
 
 mod development;
+mod files;
 mod flags;
 mod setting;
 mod tail;
@@ -233,8 +234,14 @@ impl Config {
             broker_takeover_ms: setting("BROKER_TAKEOVER_MS", flags.broker_takeover_ms)?
                 .number(1_000..=40_000)?
                 .unwrap_or(30_000),
-            admin_token: setting("ADMIN_TOKEN", flags.admin_token)?.secret()?,
-            api_tokens: setting("API_TOKENS", flags.api_tokens)?.api_tokens()?,
+            admin_token: admin_token(
+                setting("ADMIN_TOKEN", flags.admin_token)?,
+                setting("ADMIN_TOKEN_FILE", flags.admin_token_file)?,
+            )?,
+            api_tokens: api_tokens(
+                setting("API_TOKENS", flags.api_tokens)?,
+                setting("API_TOKENS_FILE", flags.api_tokens_file)?,
+            )?,
             inflight_events_max: setting("INFLIGHT_EVENTS_MAX", flags.inflight_events_max)?
                 .number(1_000..=10_000_000)?
                 .unwrap_or(100_000),
@@ -319,6 +326,17 @@ impl HealthcheckConfig {
 fn bind(flag: Option<String>, env: Environment<'_>) -> Result<SocketAddr, ConfigError> {
     let address = Setting::find("BIND", flag, env)?.address()?;
     Ok(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))))
+}
+
+fn admin_token(value: Setting, file: Setting) -> Result<Option<Secret>, ConfigError> {
+    file.excludes(&value)?;
+    Ok(value.secret()?.or(file.secret_file()?))
+}
+
+fn api_tokens(value: Setting, file: Setting) -> Result<Vec<ApiToken>, ConfigError> {
+    file.excludes(&value)?;
+    let tokens = value.api_tokens()?.or(file.api_tokens_file()?);
+    Ok(tokens.unwrap_or_default())
 }
 
 /// The same after a restart of the process, so that it finds what it left pending.

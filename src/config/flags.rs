@@ -115,10 +115,16 @@ pub(super) struct Flags {
     /// Token of the admin calls; without it they are open on loopback, closed elsewhere
     #[arg(long, value_name = "TOKEN", help_heading = "Access")]
     pub(super) admin_token: Option<String>,
+    /// File that holds it instead
+    #[arg(long, value_name = "PATH", help_heading = "Access")]
+    pub(super) admin_token_file: Option<String>,
     /// Tokens of publishers and readers, comma separated: TOKEN, or NAME:SCOPE+SCOPE:TOKEN with
     /// the scopes publish, read and admin; without them everybody may publish and read
     #[arg(long, value_name = "TOKENS", help_heading = "Access")]
     pub(super) api_tokens: Option<String>,
+    /// File that holds them instead, one a line; lines that begin with # are comments
+    #[arg(long, value_name = "PATH", help_heading = "Access")]
+    pub(super) api_tokens_file: Option<String>,
 
     /// Largest body after decompression, 1KiB to 128MiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]

@@ -2,7 +2,7 @@
 //! `config`; the grammars of the values are in `values`.
 
 use super::{
-    tail,
+    files, tail,
     values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret},
 };
 use crate::{domain::Timestamp, telemetry::LogFormat};
@@ -178,9 +178,33 @@ impl Setting {
         self.hidden("the token", Secret::parse)
     }
 
-    pub(super) fn api_tokens(self) -> Result<Vec<ApiToken>, ConfigError> {
-        let tokens = self.hidden("the list", ApiToken::parse_list)?;
-        Ok(tokens.unwrap_or_default())
+    pub(super) fn api_tokens(self) -> Result<Option<Vec<ApiToken>>, ConfigError> {
+        self.hidden("the list", ApiToken::parse_list)
+    }
+
+    /// The content of the file, less the white space around it, as is the setting's own.
+    pub(super) fn secret_file(self) -> Result<Option<Secret>, ConfigError> {
+        self.hidden("the file", |path| {
+            Secret::parse(files::read_text(path)?.trim())
+        })
+    }
+
+    pub(super) fn api_tokens_file(self) -> Result<Option<Vec<ApiToken>>, ConfigError> {
+        self.hidden("the file", |path| {
+            ApiToken::parse_lines(&files::read_text(path)?)
+        })
+    }
+
+    /// Fails where the other is set, too: nobody could tell which of them is meant.
+    pub(super) fn excludes(&self, other: &Self) -> Result<(), ConfigError> {
+        if self.text.is_none() || other.text.is_none() {
+            return Ok(());
+        }
+        Err(ConfigError::Value {
+            variable: self.variable,
+            shown: "the file".to_owned(),
+            expected: format!("must not be named where {} is set", other.variable),
+        })
     }
 
     /// Parses a value that an error may show.

@@ -72,12 +72,33 @@ impl ApiToken {
 
     /// Reads `token` and `name:scope+scope:token`, separated by commas.
     pub(super) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let entries = (1..).zip(text.split(','));
+        Self::parse_entries(entries.map(|(number, entry)| (format!("in entry {number}"), entry)))
+    }
+
+    /// Reads the same, one a line. A line that is empty or begins with `#` says nothing.
+    pub(super) fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
+        let lines = (1..).zip(text.lines());
+        let lines = lines.filter(|(_, line)| !line.trim_start().starts_with('#'));
+        if let Some((number, _)) = lines.clone().find(|(_, line)| line.contains(',')) {
+            // The list of `API_TOKENS`, put into a file as it is, would be one long token.
+            return Err(format!(
+                "must hold one token a line and no comma, has one in line {number}"
+            ));
+        }
+        Self::parse_entries(lines.map(|(number, line)| (format!("in line {number}"), line)))
+    }
+
+    /// Reads entries, each with the words for where it stands; empty ones are none.
+    fn parse_entries<'a>(
+        entries: impl Iterator<Item = (String, &'a str)>,
+    ) -> Result<Vec<Self>, String> {
         let mut tokens: Vec<Self> = Vec::new();
-        for (index, entry) in text.split(',').map(str::trim).enumerate() {
+        for (at, entry) in entries {
+            let entry = entry.trim();
             if entry.is_empty() {
-                continue; // a comma at the end
+                continue;
             }
-            let at = format!("in entry {}", index + 1);
             let token = Self::parse(entry, &at)?;
             if tokens.iter().any(|other| other.secret == token.secret) {
                 return Err(format!("must not hold the same token twice, does so {at}"));
@@ -85,7 +106,7 @@ impl ApiToken {
             tokens.push(token);
         }
         if tokens.is_empty() {
-            // Somebody meant to close the service: commas alone must not leave it open.
+            // Somebody meant to close the service: commas or comments alone must not leave it open.
             return Err("must hold at least one token".to_owned());
         }
         Ok(tokens)

@@ -2,6 +2,7 @@
 
 use crate::support::{Answer, Engine, TestApp, event};
 use reqwest::Method;
+use std::fs;
 
 async fn with_token(app: &TestApp, path: &str, token: &str) -> Answer {
     Answer::of(app.request(Method::GET, path).bearer_auth(token)).await
@@ -82,4 +83,30 @@ async fn beyond_loopback_the_admin_calls_are_closed_without_a_token() {
         .await;
     app.get("/admin/actors").await.problem(403);
     app.stats().await;
+}
+
+#[tokio::test]
+async fn tokens_come_from_files_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let app = TestApp::builder(Engine::Sqlite)
+        .await
+        .set("ADMIN_TOKEN_FILE", file("admin", "boss\n"))
+        .set(
+            "API_TOKENS_FILE",
+            file("api", "# of 2026\nplain\n\nreader:read:eyes\n"),
+        )
+        .start()
+        .await;
+    app.get("/events").await.problem(401);
+    with_token(&app, "/events", "plain").await.ok();
+    with_token(&app, "/events", "eyes").await.ok();
+    let publish = app.request(Method::POST, "/publish").bearer_auth("eyes");
+    let body = event("t", "e").to_string();
+    Answer::of(publish.body(body)).await.problem(403);
+    with_token(&app, "/admin/actors", "boss").await.ok();
 }

@@ -34,6 +34,8 @@ async fn a_wrong_setting_is_one_line_that_names_it_and_exit_2() {
         ("MAX_BODY_BYTES", "-1"),
         ("LOG_FORMAT", "xml"),
         ("API_TOKENS", ","),
+        ("API_TOKENS_FILE", "/nowhere/topsecret"),
+        ("ADMIN_TOKEN_FILE", "/dev/null"),
     ] {
         let (code, _, stderr) = run(with(variable, value)).await;
         assert_eq!(code, Some(2), "{variable}: {stderr}");
