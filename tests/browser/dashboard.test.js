@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Service, event, eventually, launch, open } from "./service.js";
 
+// What the contract calls live. Elsewhere the tests wait longer: the machine may have other work.
 const LIVE_MS = 3000;
 
-const shows = (page, id, text, withinMs = LIVE_MS) =>
+const shows = (page, id, text, withinMs) =>
   eventually(`#${id} shows ${text}`, async () => (await page.locator(`#${id}`).innerText()) === String(text), withinMs);
 const crashButton = (page, name) => page.getByRole("button", { name: `Crash ${name}`, exact: true });
 const card = (page, name) => page.locator(`[data-actor="${name}"]`);
@@ -31,7 +32,7 @@ describe("without tokens", () => {
     }
     const stats = await service.stats();
     assert.ok(stats.received_count >= 14_000 && stats.duplicate_dropped_count >= 2000);
-    await shows(page, "received", stats.received_count);
+    await shows(page, "received", stats.received_count, LIVE_MS);
     await shows(page, "unique", stats.unique_processed_count);
     await shows(page, "duplicates", stats.duplicate_dropped_count);
     await shows(page, "topics-count", stats.topics_count);
@@ -65,8 +66,8 @@ describe("without tokens", () => {
       const count = (await service.stats()).unique_processed_count;
       await crashButton(page, name).click();
       const publishes = Array.from({ length: 5 }, (_, n) => service.publish([event("crash", `${name}-${count}-${n}`)]));
-      await eventually(`${name} was restarted`, async () => (await restarts(page, name)) === before + 1, LIVE_MS);
-      await eventually(`${name} runs`, async () => (await card(page, name).locator(".state").innerText()) === "running", LIVE_MS);
+      await eventually(`${name} was restarted`, async () => (await restarts(page, name)) === before + 1);
+      await eventually(`${name} runs`, async () => (await card(page, name).locator(".state").innerText()) === "running");
       await Promise.all(publishes);
       await shows(page, "unique", count + 5);
     }
@@ -111,26 +112,15 @@ describe("without tokens", () => {
     await page.context().close();
   });
 
-  test("a paused tail stands still until it is resumed", async () => {
-    const page = await open(browser, service);
-    await page.locator("#events tr").first().waitFor();
-    const pause = page.getByRole("button", { name: "Pause" });
-    await pause.click();
-    const id = `paused-${Date.now()}`;
-    await service.publish([event("tail", id)]);
-    await shows(page, "unique", (await service.stats()).unique_processed_count);
-    assert.equal(await page.locator("#events bdi", { hasText: id }).count(), 0);
-    await page.getByRole("button", { name: "Resume" }).click();
-    await page.locator("#events bdi", { hasText: id }).first().waitFor({ timeout: LIVE_MS });
-    await page.context().close();
-  });
-
   for (const colorScheme of ["light", "dark"]) {
     test(`narrow and ${colorScheme}, all is readable and nothing has to be scrolled sideways`, async () => {
       const page = await open(browser, service, { viewport: { width: 390, height: 844 }, colorScheme });
       await crashButton(page, "persist-0").waitFor();
       await page.locator("#events tr").first().waitFor();
       assert.ok(await isAsWideAsItsWindow(page));
+      const [ground, text] = await page.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]);
+      const lightness = (color) => Math.max(...color.match(/\d+/g).map(Number));
+      assert.equal(lightness(ground) > lightness(text), colorScheme === "light", `${text} on ${ground}`);
       const low = await page.evaluate(lowContrast);
       assert.deepEqual(low, [], "contrast below 4.5");
       await page.context().close();
@@ -160,8 +150,8 @@ describe("without tokens", () => {
     await shows(page, "link", "Live");
     await service.end();
     await eventually("it is told", async () => /^Connection lost/.test(await page.locator("#link").innerText()));
-    await service.run();
-    await shows(page, "link", "Live", 15_000);
+    await service.restart();
+    await shows(page, "link", "Live", 20_000);
     await page.context().close();
   });
 });

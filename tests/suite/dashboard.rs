@@ -54,6 +54,9 @@ async fn every_file_of_the_page_has_its_type_and_a_policy_that_lets_nothing_else
         ("/dashboard/actors.js", "text/javascript; charset=utf-8"),
         ("/dashboard/chart.js", "text/javascript; charset=utf-8"),
         ("/dashboard/lists.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/stream.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/tail.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/text.js", "text/javascript; charset=utf-8"),
         ("/dashboard/style.css", "text/css; charset=utf-8"),
         ("/favicon.ico", "image/svg+xml"),
     ] {

@@ -2,6 +2,9 @@
 // Tokens live in this tab only. One that reads and one that does admin calls may be two: each is kept
 // for what it is good for, so that giving the second does not lose the first.
 
+/** Where the numbers come from. */
+export const NUMBERS = "/dashboard/stream";
+
 const field = document.getElementById("token");
 const message = document.getElementById("token-message");
 
@@ -24,17 +27,24 @@ export function tellAboutToken(text, isError = false) {
   field.setAttribute("aria-invalid", String(isError));
 }
 
-/** Opens the stream of numbers; whoever may do admin calls is told more. */
-export function openStream(signal) {
-  const headers = { accept: "text/event-stream", ...bearer(kept("admin") || kept("read")) };
-  return fetch("/dashboard/stream", { headers, signal, cache: "no-store" });
+/** Opens a stream, after the cursor where there is one. */
+export function openStream(path, cursor, signal) {
+  // Whoever may do admin calls is shown more of the numbers; of events it is reading that matters.
+  const token = path === NUMBERS ? kept("admin") || kept("read") : kept("read") || kept("admin");
+  const headers = { accept: "text/event-stream", ...(cursor && { "last-event-id": cursor }), ...bearer(token) };
+  return fetch(path, { headers, signal, cache: "no-store" });
+}
+
+/** Parses JSON, with numbers as they were sent. */
+export function parseExactly(text) {
+  return JSON.parse(text, exactly);
 }
 
 /** Reads JSON; throws where the answer is no success. */
 export async function read(path) {
   const answer = await fetch(path, { headers: bearer(kept("read") || kept("admin")), cache: "no-store" });
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return JSON.parse(await answer.text(), exactly);
+  return parseExactly(await answer.text());
 }
 
 /** Tells an actor to panic. Returns what to say about it. */

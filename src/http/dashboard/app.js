@@ -1,13 +1,12 @@
 // The dashboard: keeps the stream of numbers open, and hands each frame to the parts of the page.
-// Whatever comes from events goes into the page as text, never as markup.
 
-import { openStream, tellAboutToken, watchToken } from "/dashboard/api.js";
+import { NUMBERS, tellAboutToken, watchToken } from "/dashboard/api.js";
 import { showActors } from "/dashboard/actors.js";
 import { addPoints, setHistory } from "/dashboard/chart.js";
 import { refreshLists } from "/dashboard/lists.js";
+import { EventStream } from "/dashboard/stream.js";
+import { noteNumbers, restartTail } from "/dashboard/tail.js";
 
-const PAUSE_MS_MIN = 500;
-const PAUSE_MS_MAX = 10_000;
 // The service sends at least a frame a second; after this long it is gone.
 const SILENCE_MS = 6_000;
 
@@ -60,6 +59,7 @@ function showFrame(frame) {
   addPoints(frame.rates);
   showActors(frame);
   refreshLists(frame.stats);
+  noteNumbers(frame.stats);
 }
 
 function showLink(state, text) {
@@ -68,76 +68,24 @@ function showLink(state, text) {
   set("link", text);
 }
 
-/** Hands over each event of a Server-Sent Events body. EventSource would do it, and cannot send a token. */
-async function eachEvent(body, handle) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let rest = ""; ; ) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s)));
-      if (fields.data) handle(fields.event, JSON.parse(fields.data));
-    }
-  }
-}
-
-let again = new AbortController();
-// Another token was given: the next connection is made with it, at once.
-let isRenewed = false;
-
-/** One connection, to its end. Returns whether it brought anything. */
-async function follow() {
-  again = new AbortController();
-  const { signal } = again;
-  let silence;
-  let isAlive = false;
-  const heard = () => {
-    clearTimeout(silence);
-    silence = setTimeout(() => again.abort(), SILENCE_MS);
-  };
-  try {
-    heard();
-    const answer = await openStream(signal);
-    if (answer.status === 401 || answer.status === 403) {
-      showLink("refused", "Token needed");
-      tellAboutToken("Reading needs a token of this service.", true);
-      clearTimeout(silence);
-      // Nothing to try again before there is another token.
-      await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      return true;
-    }
-    if (!answer.ok) return false;
-    await eachEvent(answer.body, (name, data) => {
-      heard();
-      isAlive = true;
-      showLink("live", "Live");
-      if (name === "history") setHistory(data);
-      else showFrame(data);
-    });
-  } catch {
-    // Lost, silent, or a new token: in each case the next connection tells.
-  } finally {
-    clearTimeout(silence);
-  }
-  return isAlive;
-}
-
-async function stayConnected() {
-  for (let pause = PAUSE_MS_MIN; ; ) {
-    isRenewed = false;
-    const wasAlive = await follow();
-    if (wasAlive || isRenewed) pause = PAUSE_MS_MIN;
-    if (isRenewed) continue;
-    showLink("lost", `Connection lost, trying again in ${Math.ceil(pause / 1000)} s`);
-    await new Promise((resolve) => setTimeout(resolve, pause));
-    pause = Math.min(pause * 2, PAUSE_MS_MAX);
-  }
-}
+const numbers = new EventStream({
+  path: () => NUMBERS,
+  silenceMs: SILENCE_MS,
+  onEvent: (name, data) => {
+    if (name === "history") setHistory(JSON.parse(data));
+    else showFrame(JSON.parse(data));
+  },
+  onState: (state, pauseMs) => {
+    if (state === "live") return showLink("live", "Live");
+    if (state === "lost") return showLink("lost", `Connection lost, trying again in ${Math.ceil(pauseMs / 1000)} s`);
+    showLink("refused", "Token needed");
+    tellAboutToken("Reading needs a token of this service.", true);
+  },
+});
 
 watchToken(() => {
-  isRenewed = true;
-  again.abort();
+  numbers.start();
+  restartTail();
 });
-stayConnected();
+numbers.start();
+restartTail();

@@ -1,85 +1,19 @@
-// The lists below: newest events, topics, dead letters. Read again when the numbers say that there is
-// something new, the events at most once a second: a browser that was sent every one of 50,000 events
-// a second could show none of them.
+// The lists below: topics and dead letters. Read again when the numbers say that there is something new.
 
 import { read } from "/dashboard/api.js";
+import { element, foreign, opening, time } from "/dashboard/text.js";
 
-const EVENTS_SHOWN = 25;
-const EVENTS_SEARCHED = 200;
 const TOPICS_SHOWN = 12;
 const LETTERS_SHOWN = 8;
-const EVENTS_PAUSE_MS = 1000;
 const TOPICS_PAUSE_MS = 3000;
+const LETTERS_PAUSE_MS = 1000;
 
 const byId = (id) => document.getElementById(id);
-const filter = byId("filter");
-const pause = byId("pause");
 let topicNames = new Set();
 
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.append(...children);
-  return made;
-}
-
-/** Text of somebody else: its writing direction must not spread to what stands beside it. */
-function foreign(text) {
-  const made = element("bdi", "", text);
-  made.title = text;
-  return made;
-}
-
-function time(timestamp) {
-  const date = new Date(timestamp);
-  const made = element("time", "", date.toLocaleTimeString([], { hour12: false }));
-  made.dateTime = timestamp;
-  made.title = date.toLocaleString();
-  return made;
-}
-
-/** One line, the whole of it when opened. */
-function opening(text) {
-  return element("details", "", element("summary", "", foreign(text)), element("pre", "", text));
-}
-
-const keyOf = (event) => JSON.stringify([event.topic, event.event_id]);
-
-function eventRow(event) {
-  const row = element(
-    "tr",
-    "",
-    element("td", "time", time(event.processed_at)),
-    element("td", "topic", foreign(event.topic)),
-    element("td", "id", foreign(event.event_id)),
-    element("td", "source", foreign(event.source)),
-    element("td", "payload", opening(JSON.stringify(event.payload))),
-  );
-  row.dataset.key = keyOf(event);
-  return row;
-}
-
-async function refreshEvents() {
-  const wanted = filter.value;
-  const isTopic = topicNames.has(wanted);
-  const query = new URLSearchParams({ limit: String(wanted && !isTopic ? EVENTS_SEARCHED : EVENTS_SHOWN) });
-  if (isTopic) query.set("topic", wanted);
-  const { events } = await read(`/events?${query}`);
-  if (wanted !== filter.value || pause.ariaPressed === "true") return;
-  const needle = wanted.toLowerCase();
-  const matches = (event) => [event.topic, event.event_id, event.source].some((text) => text.toLowerCase().includes(needle));
-  const shown = (wanted && !isTopic ? events.filter(matches) : events).slice(0, EVENTS_SHOWN);
-  // Rows that stay are kept: one that is open stays open, and the focus where it is.
-  const rows = new Map([...byId("events").rows].map((row) => [row.dataset.key, row]));
-  const next = shown.map((event) => rows.get(keyOf(event)) ?? eventRow(event));
-  const kept = new Set(next);
-  for (const row of rows.values()) if (!kept.has(row)) row.remove();
-  next.forEach((row, index) => {
-    const there = byId("events").rows[index];
-    if (there !== row) byId("events").insertBefore(row, there ?? null);
-  });
-  byId("events-empty").hidden = shown.length > 0;
-  if (wanted) byId("events-empty").textContent = `None of the newest events matches “${wanted}”.`;
+/** Whether there is a topic of this name, as far as is known. */
+export function isTopic(name) {
+  return topicNames.has(name);
 }
 
 async function refreshTopics() {
@@ -133,24 +67,12 @@ function whenChanged(run, pauseMs) {
   };
 }
 
-const events = whenChanged(refreshEvents, EVENTS_PAUSE_MS);
 const topics = whenChanged(refreshTopics, TOPICS_PAUSE_MS);
-const letters = whenChanged(refreshLetters, EVENTS_PAUSE_MS);
-let last = null;
+const letters = whenChanged(refreshLetters, LETTERS_PAUSE_MS);
 
 /** Brings the lists up to these numbers. */
 export function refreshLists(stats) {
   if (!stats) return;
-  last = stats;
-  if (pause.ariaPressed !== "true") events(`${stats.unique_processed_count} ${filter.value}`);
   topics(`${stats.unique_processed_count} ${stats.duplicate_dropped_count}`);
   letters(String(stats.dead_letter_count));
 }
-
-filter.addEventListener("input", () => refreshLists(last));
-pause.addEventListener("click", () => {
-  const isPaused = pause.ariaPressed !== "true";
-  pause.ariaPressed = String(isPaused);
-  pause.textContent = isPaused ? "Resume" : "Pause";
-  refreshLists(last);
-});

@@ -35,37 +35,20 @@ struct Asset {
     content: &'static str,
 }
 
-const ASSETS: [Asset; 8] = [
+const ASSETS: [Asset; 11] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
         content: include_str!("index.html"),
     },
-    Asset {
-        path: "/dashboard/app.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("app.js"),
-    },
-    Asset {
-        path: "/dashboard/actors.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("actors.js"),
-    },
-    Asset {
-        path: "/dashboard/api.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("api.js"),
-    },
-    Asset {
-        path: "/dashboard/chart.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("chart.js"),
-    },
-    Asset {
-        path: "/dashboard/lists.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("lists.js"),
-    },
+    script("/dashboard/app.js", include_str!("app.js")),
+    script("/dashboard/actors.js", include_str!("actors.js")),
+    script("/dashboard/api.js", include_str!("api.js")),
+    script("/dashboard/chart.js", include_str!("chart.js")),
+    script("/dashboard/lists.js", include_str!("lists.js")),
+    script("/dashboard/stream.js", include_str!("stream.js")),
+    script("/dashboard/tail.js", include_str!("tail.js")),
+    script("/dashboard/text.js", include_str!("text.js")),
     Asset {
         path: "/dashboard/style.css",
         content_type: "text/css; charset=utf-8",
@@ -78,6 +61,14 @@ const ASSETS: [Asset; 8] = [
         content: include_str!("icon.svg"),
     },
 ];
+
+const fn script(path: &'static str, content: &'static str) -> Asset {
+    Asset {
+        path,
+        content_type: "text/javascript; charset=utf-8",
+        content,
+    }
+}
 
 /// Puts the page and its stream into an application.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
