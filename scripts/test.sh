@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All checks and all tests, on a private Postgres and a private Redis: ./scripts/test.sh [ARGS]
-# ARGS go to the test runner (cargo nextest where it is installed, else cargo test). What is missing
-# is installed by apt, with sudo where this is not root.
+# ARGS go to the test runner (cargo nextest where it is installed, else cargo test). Without them the
+# dashboard's tests in a browser come before it. What is missing is installed by apt, with sudo where
+# this is not root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,31 +31,17 @@ install_missing() {
     command -v redis-server >/dev/null || packages+=(redis-server)
     command -v setpriv >/dev/null || packages+=(util-linux)
     command -v cc >/dev/null || packages+=(build-essential)
-    local has_browser=1
-    command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
-        || command -v google-chrome >/dev/null || has_browser=0
-    if [ ${#packages[@]} = 0 ] && [ "$has_browser" = 1 ]; then
+    if [ ${#packages[@]} = 0 ]; then
         return
     fi
-    if ! command -v apt-get >/dev/null; then
-        [ ${#packages[@]} = 0 ] && return
-        fail "this is no Debian or Ubuntu: please install ${packages[*]} (in Debian's names) first"
-    fi
-    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
-        [ ${#packages[@]} = 0 ] && return
-        fail "missing: ${packages[*]}, and no sudo to install them; as root: apt-get install ${packages[*]}"
-    fi
+    command -v apt-get >/dev/null \
+        || fail "this is no Debian or Ubuntu: please install ${packages[*]} (in Debian's names) first"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null \
+        || fail "missing: ${packages[*]}, and no sudo to install them; as root: apt-get install ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
     as_root apt-get update -qq </dev/null >&2 || true
-    if [ ${#packages[@]} -gt 0 ]; then
-        as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >&2 \
-            || fail "apt could not install ${packages[*]}"
-    fi
-    # On Ubuntu it comes as a snap, which needs more than apt; tests that need it say they are skipped.
-    if [ "$has_browser" = 0 ]; then
-        as_root apt-get install -y -qq --no-install-recommends chromium </dev/null >&2 \
-            || echo "test.sh: no chromium here; browser tests are skipped" >&2
-    fi
+    as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >&2 \
+        || fail "apt could not install ${packages[*]}"
 }
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup"
@@ -157,8 +144,12 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 start_postgres
 start_redis
+browser_failure=
+# Before the others, whose summary is the last thing that is said.
+if [ $# = 0 ]; then scripts/test-browser.sh || browser_failure=$?; fi
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked "$@"
 else
     cargo test --workspace --locked "$@"
 fi
+if [ -n "$browser_failure" ]; then fail "tests in the browser failed: see above"; fi
