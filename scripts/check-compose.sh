@@ -156,8 +156,8 @@ admin_closed()   {
 dashboard_metrics() {
   local name missing=
   get /metrics >"$work/metrics"
-  for name in $(grep -ohE 'oncelog_[a-z_]+' deploy/observability/grafana/dashboards/oncelog.json | sort -u); do
-    grep -q "^# TYPE $name " "$work/metrics" || missing+=" $name"
+  for name in $(grep -ohE '(oncelog|process)_[a-z_]+' deploy/observability/grafana/dashboards/oncelog.json | sort -u); do
+    grep -qE "^$name[{ ]" "$work/metrics" || missing+=" $name"
   done
   [ -z "$missing" ] || { echo "not in /metrics:$missing"; return 1; }
 }

@@ -11,8 +11,8 @@ use crate::{
     config::{Config, RedisUrl, Scope},
     feed::{Feed, FeedSettings},
     http::{
-        self, AccessRules, Broker, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, Token,
-        TokenScope,
+        self, AccessRules, Broker, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle,
+        RequestMeter, Token, TokenScope,
     },
     store::{self, EventReader, Store, StoreError, StoreOptions},
 };
@@ -75,6 +75,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         broker: domain.broker,
         roster: domain.backlog.roster.clone(),
         dashboard: Dashboard::default(),
+        requests: RequestMeter::default(),
+        engine: store.engine,
         lifecycle: lifecycle.clone(),
         access: access_rules(&config),
         decoders: Decoders::default(),
@@ -324,14 +326,18 @@ fn access_rules(config: &Config) -> AccessRules {
 fn http_server(config: &Config, listener: TcpListener, state: HttpState) -> anyhow::Result<Server> {
     let workers = config.http_workers;
     let server = HttpServer::new(move || {
-        let lifecycle = state.lifecycle.clone();
+        let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
         App::new()
             .app_data(Data::new(state.clone()))
             .wrap_fn(move |request, service| {
-                let in_flight = lifecycle.enter();
+                let (in_flight, requests) = (lifecycle.enter(), requests.clone());
+                let arrived = Instant::now();
                 let response = service.call(request);
                 async move {
                     let response = response.await;
+                    if let Ok(response) = &response {
+                        requests.add(response, arrived.elapsed());
+                    }
                     drop(in_flight);
                     response
                 }

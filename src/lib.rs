@@ -7,6 +7,7 @@ pub mod domain;
 pub mod feed;
 pub mod healthcheck;
 pub mod http;
+pub mod metrics;
 pub mod store;
 pub mod tail;
 pub mod telemetry;

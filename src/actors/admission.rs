@@ -92,6 +92,16 @@ impl Admission {
             .saturating_sub(self.events.available_permits())
     }
 
+    /// The most events in flight.
+    pub fn events_max(&self) -> usize {
+        self.events_max
+    }
+
+    /// The most bytes in flight.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Bytes in flight, bodies that are still being read among them.
     pub fn bytes_in_flight(&self) -> usize {
         self.bytes_max

@@ -70,14 +70,6 @@ pub(super) struct Committed {
     pub(super) took: Duration,
 }
 
-/// Validation has refused so many events.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Rejected {
-    /// How many.
-    pub events: u64,
-}
-
 /// Die, to show that nothing is lost by it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]

@@ -24,7 +24,7 @@ pub use admission::{Admission, BytesPermit, Overloaded, Permit};
 pub use client::{AppendError, IngestClient};
 pub use dead_letters::{DeadLetterClient, KeepError};
 pub use ingest::IngestActor;
-pub use messages::{Crash, CrashMode, CrashPoint, Rejected};
+pub use messages::{Crash, CrashMode, CrashPoint};
 pub use persist::{GroupLimits, PersistActor, PersistSettings};
 pub use stats::{LocalCounts, SharedCounts, StatsActor, StatsClient, StatsError};
 pub use status::{ActorKind, ActorState, ActorStatus, ActorView, NotCrashed, Roster};

@@ -5,10 +5,14 @@
 //! and every second: a crash of the process may lose the last second of them, nothing else.
 
 use super::{
-    messages::{Committed, Crash, Rejected},
+    messages::{Committed, Crash},
     status::ActorStatus,
 };
-use crate::store::{EventReader, StoreError, Totals};
+use crate::{
+    domain::Rejection,
+    metrics::{SizeHistogram, TimeHistogram},
+    store::{EventReader, StoreError, Totals},
+};
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture,
 };
@@ -43,12 +47,21 @@ pub struct LocalCounts {
     pub duplicates: AtomicU64,
     /// Repeats that said something else.
     pub conflicts: AtomicU64,
-    /// Events that validation refused.
-    pub rejected: AtomicU64,
-    /// Transactions committed.
-    pub commits: AtomicU64,
-    /// Microseconds spent in them.
-    pub commit_us: AtomicU64,
+    /// Events taken by the broker in the place of the database.
+    pub queued: AtomicU64,
+    /// Events that validation refused, in the order of [`Rejection::ALL`].
+    rejected: [AtomicU64; Rejection::ALL.len()],
+    /// Events of each committed transaction.
+    pub group_events: SizeHistogram,
+    /// From its take-off to its commit.
+    pub commit_times: TimeHistogram,
+}
+
+impl LocalCounts {
+    /// Events that validation refused for this.
+    pub fn rejected(&self, rejection: Rejection) -> u64 {
+        self.rejected[rejection as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// Refused events that the database does not know of yet. Outside the actor, so that neither a
@@ -233,9 +246,14 @@ impl StatsClient {
     }
 
     /// Counts refused events.
-    pub fn reject(&self, events: u64) {
+    pub fn reject(&self, rejection: Rejection, events: u64) {
         self.rejected.add(events);
-        self.stats.do_send(Rejected { events });
+        self.local.rejected[rejection as usize].fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Counts events that the broker has taken in the place of the database.
+    pub fn queue(&self, events: u64) {
+        self.local.queued.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Brings the last refused events into the database, before the process ends.
@@ -297,19 +315,11 @@ impl Handler<Committed> for StatsActor {
         add(&self.local.stored, committed.stored);
         add(&self.local.duplicates, committed.duplicates);
         add(&self.local.conflicts, committed.conflicts);
-        add(&self.local.commits, 1);
-        let took_us = u64::try_from(committed.took.as_micros()).unwrap_or(u64::MAX);
-        add(&self.local.commit_us, took_us);
-    }
-}
-
-impl Handler<Rejected> for StatsActor {
-    type Result = ();
-
-    fn handle(&mut self, rejected: Rejected, _: &mut Context<Self>) {
-        self.local
-            .rejected
-            .fetch_add(rejected.events, Ordering::Relaxed);
+        let local = &self.local;
+        local
+            .group_events
+            .add(committed.stored + committed.duplicates);
+        local.commit_times.add(committed.took);
     }
 }
 

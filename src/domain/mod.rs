@@ -9,6 +9,7 @@ mod json;
 mod outcome;
 mod payload;
 mod query;
+mod rejection;
 mod text;
 mod timestamp;
 
@@ -19,5 +20,6 @@ pub use event::{Event, StoredEvent};
 pub use outcome::{Outcome, Receipt};
 pub use payload::{PAYLOAD_DEPTH_MAX, Payload, PayloadError};
 pub use query::{EventPage, EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
+pub use rejection::Rejection;
 pub use text::{EventId, Source, TEXT_CHARS_MAX, TextError, Topic};
 pub use timestamp::{Timestamp, TimestampError};

@@ -146,6 +146,11 @@ impl Feed {
         inner.settings.subscribers_max - inner.seats.available_permits()
     }
 
+    /// How many there may be.
+    pub fn subscribers_max(&self) -> usize {
+        self.0.settings.subscribers_max
+    }
+
     /// Ends all subscriptions, and takes no new ones.
     pub fn close(&self) {
         self.0.is_closed.send_replace(true);

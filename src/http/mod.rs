@@ -28,6 +28,7 @@ pub use broker::Broker;
 pub use dashboard::{Dashboard, watch};
 pub use encoding::Decoders;
 pub use lifecycle::Lifecycle;
+pub use metrics::RequestMeter;
 pub use stream::push_frame;
 
 use crate::{
@@ -58,6 +59,10 @@ pub struct HttpState {
     pub roster: Roster,
     /// What the dashboard's viewers are shown.
     pub dashboard: Dashboard,
+    /// The requests so far.
+    pub requests: RequestMeter,
+    /// The store's engine, for show.
+    pub engine: &'static str,
     /// Whether the process is going down, and what it still has to answer.
     pub lifecycle: Lifecycle,
     /// Who may do what.
@@ -135,7 +140,7 @@ fn readable(path: &'static str, route: Route) -> Resource {
 }
 
 fn resource(path: &'static str, allow: &'static str, route: Route) -> Resource {
-    web::resource(path)
+    metrics::measured(path)
         .route(route)
         .default_service(web::to(move || async move {
             Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow })

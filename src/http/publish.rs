@@ -4,7 +4,7 @@ use super::{
     HttpState,
     auth::TokenScope,
     body,
-    broker::{self, Reason, Shape},
+    broker::{self, Broker, Reason, Shape},
     error::ApiError,
     json,
     media::{self, BatchFormat, EventFormat},
@@ -161,10 +161,10 @@ async fn store(
 ) -> Result<Stored, ApiError> {
     let instead = broker::instead_of_database(&arrival.preferences, state, batch);
     if let Some((broker, reason)) = instead {
-        let queued = broker::queue(broker, batch, arrival.shape, reason).await;
+        let queued = queue(state, broker, arrival, batch, reason).await;
         // A preference may be ignored, and is where the broker fails and the database does not.
         if queued.is_ok() || reason == Reason::Outage {
-            return queued.map(Stored::Later);
+            return queued;
         }
     }
     let permit = state
@@ -182,11 +182,22 @@ async fn store(
             Ok(Stored::Now(receipts))
         }
         (Err(AppendError::TimedOut), Some(broker)) if state.ingest.outage(batch).is_some() => {
-            let queued = broker::queue(broker, batch, arrival.shape, Reason::Outage).await;
-            queued.map(Stored::Later)
+            queue(state, broker, arrival, batch, Reason::Outage).await
         }
         (Err(error), _) => Err(error.into()),
     }
+}
+
+async fn queue(
+    state: &HttpState,
+    broker: &Broker,
+    arrival: &Arrival,
+    batch: &EventBatch,
+    reason: Reason,
+) -> Result<Stored, ApiError> {
+    let queued = broker::queue(broker, batch, arrival.shape, reason).await?;
+    state.stats.queue(batch.events().len() as u64);
+    Ok(Stored::Later(queued))
 }
 
 fn published<'a>(batch: &'a EventBatch, receipts: &[Receipt]) -> Published<'a> {
@@ -244,6 +255,6 @@ fn results<'a>(batch: &'a EventBatch, receipts: &[Receipt]) -> Vec<EventResult<'
 }
 
 fn refuse(state: &HttpState, error: WireError) -> ApiError {
-    state.stats.reject(error.events);
+    state.stats.reject(error.rejection, error.events);
     error.into()
 }

@@ -142,6 +142,12 @@ pub trait EventReader: Send + Sync {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    /// Transactions begun since the oldest that still writes: what they and it commit is kept from
+    /// those who follow the log until it has ended. 0 where an engine has one writer.
+    fn held_back(&self) -> StoreFuture<'_, u64> {
+        Box::pin(async { Ok(0) })
+    }
+
     /// Ends the pool's connections.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

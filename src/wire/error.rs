@@ -1,6 +1,7 @@
 //! What is wrong with a body. Made by the formats of `wire`; HTTP turns it into a problem document,
 //! the bridge into a dead letter's reason.
 
+use crate::domain::Rejection;
 use std::fmt;
 
 /// The most field errors that one answer names.
@@ -12,6 +13,8 @@ pub const FIELD_ERRORS_MAX: usize = 100;
 pub struct WireError {
     /// What is wrong.
     pub kind: WireErrorKind,
+    /// The same for those who count.
+    pub rejection: Rejection,
     /// Events that are rejected with it: all of a batch, 0 of an empty one, 1 where they cannot be
     /// counted.
     pub events: u64,
@@ -77,6 +80,7 @@ impl WireError {
             kind: WireErrorKind::Malformed {
                 detail: detail.into(),
             },
+            rejection: Rejection::Malformed,
             events: count(events),
         }
     }
@@ -86,6 +90,7 @@ impl WireError {
             kind: WireErrorKind::UnsupportedData {
                 detail: detail.into(),
             },
+            rejection: Rejection::CloudEvent,
             events: count(events),
         }
     }
@@ -96,12 +101,26 @@ impl WireError {
 pub(super) struct FieldErrors {
     first: Vec<FieldError>,
     total: usize,
+    /// What the first of them is.
+    rejection: Option<Rejection>,
 }
 
 impl FieldErrors {
     /// Notes what is wrong at `base` and, below it, `field`. Both are empty or start with a slash,
     /// and all our names are free of the characters that a pointer escapes.
     pub(super) fn add(&mut self, base: &str, field: &str, detail: impl fmt::Display) {
+        self.add_as(rejection_of(field), base, field, detail);
+    }
+
+    /// The same where the field does not say what it is.
+    pub(super) fn add_as(
+        &mut self,
+        rejection: Rejection,
+        base: &str,
+        field: &str,
+        detail: impl fmt::Display,
+    ) {
+        self.rejection.get_or_insert(rejection);
         self.total += 1;
         if self.first.len() < FIELD_ERRORS_MAX {
             self.first.push(FieldError {
@@ -122,8 +141,23 @@ impl FieldErrors {
                 errors: self.first,
                 errors_total: self.total,
             },
+            rejection: self.rejection.unwrap_or(Rejection::Shape),
             events: count(events),
         }
+    }
+}
+
+/// What it is that a field is wrong: one of an event, or the attribute of a CloudEvent that it is made
+/// of.
+fn rejection_of(field: &str) -> Rejection {
+    match field {
+        "/topic" | "/type" => Rejection::Topic,
+        "/event_id" | "/id" => Rejection::EventId,
+        "/timestamp" | "/time" => Rejection::Timestamp,
+        "/source" => Rejection::Source,
+        "/payload" | "/data" => Rejection::Payload,
+        "/specversion" | "/datacontenttype" => Rejection::CloudEvent,
+        _ => Rejection::Shape,
     }
 }
 

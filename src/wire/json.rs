@@ -6,7 +6,7 @@ use super::{
     fields::{self, Place},
 };
 use crate::domain::{
-    BATCH_EVENTS_MAX, Event, EventBatch, EventId, Payload, Source, Timestamp, Topic,
+    BATCH_EVENTS_MAX, Event, EventBatch, EventId, Payload, Rejection, Source, Timestamp, Topic,
 };
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -153,13 +153,13 @@ pub(super) fn finish(
 ) -> Result<EventBatch, WireError> {
     if count > BATCH_EVENTS_MAX {
         let detail = format!("must hold at most {BATCH_EVENTS_MAX} events, holds {count}");
-        errors.add(base, "", detail);
+        errors.add_as(Rejection::BatchSize, base, "", detail);
     }
     if !errors.is_empty() {
         return Err(errors.reject(count));
     }
     EventBatch::new(events).map_err(|error| {
-        errors.add(base, "", error);
+        errors.add_as(Rejection::BatchSize, base, "", error);
         errors.reject(count)
     })
 }

@@ -4,7 +4,7 @@ use super::{
     error::{FieldErrors, WireError},
     fields, json,
 };
-use crate::domain::{BATCH_EVENTS_MAX, EventBatch};
+use crate::domain::{BATCH_EVENTS_MAX, EventBatch, Rejection};
 use bytes::Bytes;
 
 /// What JSON allows around a value; `trim` would forgive more.
@@ -36,7 +36,9 @@ pub fn batch_from_ndjson(body: Bytes) -> Result<EventBatch, WireError> {
             let base = format!("/events/{index}");
             match fields::check_syntax(line) {
                 Ok(()) => events.extend(json::event_patiently(&body, line, &base, &mut errors)),
-                Err(error) => errors.add(&base, "", not_json(&error)),
+                Err(error) => {
+                    errors.add_as(Rejection::Malformed, &base, "", not_json(&error));
+                }
             }
         }
     }

@@ -57,6 +57,13 @@ const RULES: &[Rule] = &[
         never_crates: &["sqlx", "redis"],
     },
     Rule {
+        part: "metrics",
+        never_modules: &[
+            "actors", "app", "bridge", "config", "domain", "feed", "http", "store", "tail", "wire",
+        ],
+        never_crates: &["sqlx", "actix", "actix_web", "redis", "tokio"],
+    },
+    Rule {
         part: "tail",
         never_modules: &[
             "actors",

@@ -80,6 +80,11 @@ impl Dashboard {
         &self.0.publish_times
     }
 
+    /// How many look at it.
+    pub(in crate::http) fn viewers(&self) -> usize {
+        self.0.frames.receiver_count()
+    }
+
     /// Frames from now on.
     pub(super) fn subscribe(&self) -> watch::Receiver<Sent> {
         self.0.frames.subscribe()

@@ -242,6 +242,19 @@ impl EventReader for PostgresReader {
         })
     }
 
+    fn held_back(&self) -> StoreFuture<'_, u64> {
+        Box::pin(async move {
+            let transactions = sqlx::query(
+                "select pg_snapshot_xmax(s)::text::bigint - pg_snapshot_xmin(s)::text::bigint \
+                     as transactions \
+                 from pg_current_snapshot() as s",
+            )
+            .try_map(|row: PgRow| count(&row, "transactions"))
+            .fetch_one(&self.pool);
+            self.within("held back", transactions).await
+        })
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.pool.close())
     }

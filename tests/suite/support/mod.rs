@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod database;
+mod exposition;
 mod postgres;
 mod process;
 mod redis;
@@ -11,6 +12,7 @@ mod subscriber;
 pub(crate) use app::{TestApp, oncelog, publisher};
 pub(crate) use client::{Answer, Client, event};
 pub(crate) use database::{Database, Engine};
+pub(crate) use exposition::Exposition;
 pub(crate) use postgres::PostgresServer;
 pub(crate) use process::{Process, free_port};
 pub(crate) use redis::{RedisServer, TestBroker};
