@@ -15,6 +15,7 @@ use crate::{
         RequestMeter, Token, TokenScope,
     },
     store::{self, EventReader, Store, StoreError, StoreOptions},
+    tls::ServedCertificate,
 };
 use actix::{Addr, Arbiter, ArbiterHandle};
 use actix_web::{
@@ -56,8 +57,14 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves until the process is told to end.
 ///
 /// # Errors
-/// What keeps it from serving at all: a taken port, or settings that the database refuses.
+/// What keeps it from serving at all: a taken port, files that are no certificate and its key, or
+/// settings that the database refuses.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let certificate = config
+        .tls
+        .clone()
+        .map(ServedCertificate::load)
+        .transpose()?;
     // Before anything else: a taken port should end the start and leave no trace.
     let listener = listen(&config)?;
     let store = store::open(config.database_url.expose(), store_options(&config))
@@ -89,13 +96,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         },
     };
     actix::spawn(http::watch(state.clone()));
-    let server = http_server(&config, listener, state)?;
+    let server = http_server(&config, listener, certificate.as_ref(), state)?;
+    if let Some(certificate) = certificate {
+        actix::spawn(renew_on_hangup(certificate)?);
+    }
     let handle = server.handle();
     tracing::info!(
         address = %config.bind,
         engine = store.engine,
         database = config.database_url.redacted(),
         persist_actors = config.persist_actors,
+        tls = config.tls.is_some(),
         version = env!("CARGO_PKG_VERSION"),
         "serving",
     );
@@ -323,8 +334,14 @@ fn access_rules(config: &Config) -> AccessRules {
     AccessRules::new(tokens, admin_token, config.bind.ip().is_loopback())
 }
 
-fn http_server(config: &Config, listener: TcpListener, state: HttpState) -> anyhow::Result<Server> {
+fn http_server(
+    config: &Config,
+    listener: TcpListener,
+    certificate: Option<&ServedCertificate>,
+    state: HttpState,
+) -> anyhow::Result<Server> {
     let workers = config.http_workers;
+    let connections_max = (config.connections_max / workers).max(1);
     let server = HttpServer::new(move || {
         let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
         App::new()
@@ -345,14 +362,21 @@ fn http_server(config: &Config, listener: TcpListener, state: HttpState) -> anyh
             .configure(http::routes)
     })
     .workers(workers)
-    .max_connections((config.connections_max / workers).max(1))
+    .max_connections(connections_max)
     .tcp_nodelay(true)
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(LINGER.as_secs())
-    .disable_signals()
-    .listen(listener)
-    .context("cannot serve on the listening socket")?;
+    .disable_signals();
+    let server = match certificate {
+        None => server.listen(listener),
+        Some(certificate) => server
+            .tls_handshake_timeout(HEAD_TIMEOUT)
+            // By default 256 clients that connect and say nothing keep all others out meanwhile.
+            .max_connection_rate(connections_max)
+            .listen_rustls_0_23(listener, certificate.server_config()?),
+    };
+    let server = server.context("cannot serve on the listening socket")?;
     Ok(server.run())
 }
 
@@ -364,6 +388,22 @@ fn termination() -> anyhow::Result<impl Future<Output = &'static str>> {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// Takes up a renewed certificate when the process is told to. One that is wrong changes nothing.
+fn renew_on_hangup(certificate: ServedCertificate) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("read the certificate again"),
+                Err(error) => tracing::error!(
+                    error = format!("{:#}", anyhow!(error)),
+                    "kept the certificate, as the new one cannot be used",
+                ),
+            }
         }
     })
 }

@@ -19,12 +19,14 @@ pub use values::{ApiToken, DatabaseUrl, Engine, RedisUrl, Scope, Secret};
 use crate::{
     domain::Timestamp,
     telemetry::{LogFiles, LogFormat},
+    tls::TlsFiles,
 };
 use flags::{Arguments, Flags, Subcommand};
 use setting::{Environment, Setting};
 use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     thread::available_parallelism,
 };
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub http_workers: usize,
     /// The most HTTP connections at a time, over all workers. 10,000.
     pub connections_max: usize,
+    /// What HTTPS is served with; `None` = HTTP.
+    pub tls: Option<TlsFiles>,
 
     /// Where events are stored. `sqlite://data/oncelog.db`.
     pub database_url: DatabaseUrl,
@@ -128,10 +132,12 @@ pub struct Config {
 }
 
 /// What the health check needs to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthcheckConfig {
     /// The address to ask: `BIND`, with loopback in the place of a wildcard.
     pub address: SocketAddr,
+    /// Where the server's certificate stands; `None` = it speaks HTTP.
+    pub certificate: Option<PathBuf>,
     /// The longest that the whole check may take. 8,000, so that it ends within 10 s.
     pub timeout_ms: u64,
 }
@@ -200,6 +206,10 @@ impl Config {
             connections_max: setting("CONNECTIONS_MAX", flags.connections_max)?
                 .number(1..=1_000_000)?
                 .unwrap_or(10_000),
+            tls: tls_files(
+                setting("TLS_CERT", flags.tls_cert)?,
+                setting("TLS_KEY", flags.tls_key)?,
+            )?,
             database_connect_timeout_ms: setting(
                 "DATABASE_CONNECT_TIMEOUT_MS",
                 flags.database_connect_timeout_ms,
@@ -308,7 +318,7 @@ impl Config {
 }
 
 impl HealthcheckConfig {
-    /// Reads `BIND` only: the check runs beside a service that has found the rest to be right.
+    /// Reads `BIND` and `TLS_CERT` only: the check runs beside a service that has found the rest to be right.
     fn resolve(flags: Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
         let mut address = bind(flags.bind, env)?;
         match address.ip() {
@@ -318,6 +328,7 @@ impl HealthcheckConfig {
         }
         Ok(Self {
             address,
+            certificate: Setting::find("TLS_CERT", flags.tls_cert, env)?.path()?,
             timeout_ms: 8_000,
         })
     }
@@ -326,6 +337,16 @@ impl HealthcheckConfig {
 fn bind(flag: Option<String>, env: Environment<'_>) -> Result<SocketAddr, ConfigError> {
     let address = Setting::find("BIND", flag, env)?.address()?;
     Ok(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))))
+}
+
+fn tls_files(certificate: Setting, key: Setting) -> Result<Option<TlsFiles>, ConfigError> {
+    let missing = |variable, beside| Err(ConfigError::Missing { variable, beside });
+    match (certificate.path()?, key.path()?) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => missing("TLS_KEY", "TLS_CERT"),
+        (None, Some(_)) => missing("TLS_CERT", "TLS_KEY"),
+        (None, None) => Ok(None),
+    }
 }
 
 fn admin_token(value: Setting, file: Setting) -> Result<Option<Secret>, ConfigError> {

@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

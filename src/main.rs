@@ -7,6 +7,7 @@ use oncelog::{
     healthcheck,
     store::StoreError,
     tail, telemetry,
+    tls::TlsError,
 };
 use std::{
     env,
@@ -44,10 +45,12 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            // Some settings are only known to be wrong once the database has seen them.
-            match error.downcast_ref() {
-                Some(StoreError::Misconfigured { .. }) => ExitCode::from(EXIT_USAGE),
-                _ => ExitCode::FAILURE,
+            // Some settings are only known to be wrong once they are used.
+            let is_misconfigured = error.is::<TlsError>()
+                || matches!(error.downcast_ref(), Some(StoreError::Misconfigured { .. }));
+            match is_misconfigured {
+                true => ExitCode::from(EXIT_USAGE),
+                false => ExitCode::FAILURE,
             }
         }
     }
@@ -64,10 +67,10 @@ fn print_tail(config: TailConfig) -> ExitCode {
 }
 
 fn check_health(config: HealthcheckConfig) -> ExitCode {
-    match healthcheck::run(config) {
+    match healthcheck::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("unhealthy: {error}"));
+            complain(&format!("unhealthy: {:#}", anyhow::Error::from(error)));
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,13 @@
 //! The server's HTTP API, as far as a publisher needs it.
 
 use crate::{cli::Options, workload::Key};
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 /// The server promises an answer within 10 s.
@@ -43,9 +46,25 @@ struct Actors {
     actors: Vec<Actor>,
 }
 
+/// A client that trusts what it was told to. The system's certificates are read only where they are
+/// asked for: the publisher's image has none.
+fn trusting(options: &Options) -> Result<ClientBuilder, String> {
+    // An error means that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificates = match &options.ca_file {
+        None if options.url.starts_with("https://") => return Ok(Client::builder()),
+        None => Vec::new(),
+        Some(path) => fs::read(path)
+            .map_err(|error| error.to_string())
+            .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()))
+            .map_err(|error| format!("--ca-file: {path:?} cannot be used: {error}"))?,
+    };
+    Ok(Client::builder().tls_certs_only(certificates))
+}
+
 impl Api {
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
-        let client = Client::builder()
+        let client = trusting(options)?
             .timeout(REQUEST_TIMEOUT)
             .no_proxy()
             .pool_max_idle_per_host(options.concurrency)

@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// The server [env: ONCELOG_URL] [default: http://localhost:8080]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Certificates to trust for https, a PEM file [default: the system's] [env: ONCELOG_CA_FILE]
+    #[arg(long, value_name = "PATH")]
+    ca_file: Option<String>,
     /// Events to send, repeats among them
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
     events: u32,
@@ -87,6 +90,7 @@ pub(crate) enum Way {
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) url: String,
+    pub(crate) ca_file: Option<String>,
     pub(crate) events: u32,
     pub(crate) duplicates: f64,
     pub(crate) topics: u32,
@@ -118,8 +122,10 @@ impl Arguments {
     pub(crate) fn resolve(self) -> Result<Options, String> {
         let url = text(self.url, "ONCELOG_URL");
         let url = url.unwrap_or_else(|| "http://localhost:8080".to_owned());
-        if !url.starts_with("http://") {
-            return Err(format!("--url: {url:?} must start with http://"));
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(format!(
+                "--url: {url:?} must start with http:// or https://"
+            ));
         }
         let redis_url = text(self.redis_url, "REDIS_URL");
         let redis = match (self.transport, redis_url) {
@@ -139,6 +145,7 @@ impl Arguments {
         };
         Ok(Options {
             url: url.trim_end_matches('/').to_owned(),
+            ca_file: text(self.ca_file, "ONCELOG_CA_FILE"),
             events: self.events,
             duplicates: self.duplicates,
             topics: self.topics,

@@ -60,6 +60,9 @@ pub(super) struct TailFlags {
     /// An event a line, as JSON; otherwise time, topic, id, source and payload with tabs between
     #[arg(long, help_heading = "Following")]
     pub(super) json: bool,
+    /// Certificates to trust for https, a PEM file [default: the system's] [env: ONCELOG_CA_FILE]
+    #[arg(long, value_name = "PATH", help_heading = "Following")]
+    pub(super) ca_file: Option<String>,
     /// Token, where the server asks for one [env: ONCELOG_TOKEN]
     #[arg(long, value_name = "TOKEN", help_heading = "Following")]
     pub(super) token: Option<String>,
@@ -77,6 +80,13 @@ pub(super) struct Flags {
     /// HTTP connections at a time [default: 10000]
     #[arg(long, value_name = "N", help_heading = "Serving")]
     pub(super) connections_max: Option<String>,
+
+    /// Certificate for HTTPS, a PEM file; without it HTTP is served
+    #[arg(long, value_name = "PATH", help_heading = "Serving")]
+    pub(super) tls_cert: Option<String>,
+    /// Its private key, a PEM file
+    #[arg(long, value_name = "PATH", help_heading = "Serving")]
+    pub(super) tls_key: Option<String>,
 
     /// postgres://… or sqlite://… [default: sqlite://data/oncelog.db]
     #[arg(long, value_name = "URL", help_heading = "Storing")]

@@ -5,7 +5,8 @@ use super::{
     files, tail,
     values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret},
 };
-use crate::{domain::Timestamp, telemetry::LogFormat};
+use crate::{domain::Timestamp, telemetry::LogFormat, tls};
+use rustls::pki_types::CertificateDer;
 use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use url::Url;
 
@@ -33,6 +34,14 @@ pub enum ConfigError {
     NotUtf8 {
         /// The environment variable.
         variable: &'static str,
+    },
+    /// Two settings make sense together only, and one is not there.
+    #[error("{variable} ({}): must be set where {beside} is", flag_of(variable))]
+    Missing {
+        /// The environment variable.
+        variable: &'static str,
+        /// The one that is set.
+        beside: &'static str,
     },
     /// A flag stands without its value.
     #[error(
@@ -138,6 +147,10 @@ impl Setting {
         self.shown(values::name)
     }
 
+    pub(super) fn path(self) -> Result<Option<PathBuf>, ConfigError> {
+        self.shown(values::path)
+    }
+
     pub(super) fn directory(self) -> Result<Option<PathBuf>, ConfigError> {
         self.shown(values::directory)
     }
@@ -193,6 +206,14 @@ impl Setting {
         self.hidden("the file", |path| {
             ApiToken::parse_lines(&files::read_text(path)?)
         })
+    }
+
+    pub(super) fn certificates(self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let certificates = self.hidden("the file", |path| {
+            tls::read_certificates(path.as_ref())
+                .map_err(|error| format!("must hold certificates in PEM: {error}"))
+        })?;
+        Ok(certificates.unwrap_or_default())
     }
 
     /// Fails where the other is set, too: nobody could tell which of them is meant.

@@ -7,12 +7,13 @@ use super::{
     setting::{Environment, Setting},
 };
 use crate::domain::Timestamp;
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 /// What `oncelog tail` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailConfig {
-    /// The server, by http. `http://127.0.0.1:8080`.
+    /// The server, by http or https. `http://127.0.0.1:8080`.
     pub url: Url,
     /// Only this topic.
     pub topic: Option<String>,
@@ -25,6 +26,8 @@ pub struct TailConfig {
     pub follows: bool,
     /// NDJSON instead of lines for people.
     pub is_json: bool,
+    /// What an https server's certificate has to be, or to be signed by; empty = what the system trusts.
+    pub ca: Vec<CertificateDer<'static>>,
     /// What the server may ask for.
     pub token: Option<Secret>,
 }
@@ -45,6 +48,8 @@ impl TailConfig {
             since: Setting::find("SINCE", flags.since, &|_| None)?.since(now)?,
             follows: flags.follow,
             is_json: flags.json,
+            ca: Setting::find("CA_FILE", flags.ca_file, &|_| env("ONCELOG_CA_FILE"))?
+                .certificates()?,
             token: Setting::find("TOKEN", flags.token, &|_| env("ONCELOG_TOKEN"))?.secret()?,
         })
     }
@@ -54,7 +59,9 @@ impl TailConfig {
 pub(super) fn server_url(text: &str) -> Result<Url, String> {
     Url::parse(text)
         .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host() && !url.cannot_be_a_base())
+        .filter(|url| {
+            ["http", "https"].contains(&url.scheme()) && url.has_host() && !url.cannot_be_a_base()
+        })
         .filter(|url| url.query().is_none() && url.fragment().is_none())
         .filter(|url| url.username().is_empty() && url.password().is_none())
         .ok_or_else(|| "must be an address such as http://127.0.0.1:8080".to_owned())

@@ -418,7 +418,7 @@ fn a_wrong_tail_is_one_line_that_names_the_flag() {
         "SINCE (--since): \"soon\" must be an RFC 3339 timestamp, or a duration such as 30s, 10m, 2h or 1d"
     );
     for url in [
-        "https://log",
+        "ftp://log",
         "log:80",
         "http://u:s3cret@log",
         "http://log/?a=b",

@@ -347,6 +347,14 @@ pub(super) fn bytes(text: &str) -> Option<usize> {
 }
 
 /// A path that can stand in a line of the log.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    match text.chars().any(char::is_control) {
+        true => Err("must be the path of a file, without control characters".to_owned()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// As [`path`].
 pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     match text.chars().any(char::is_control) {
         true => Err("must be the path of a directory, without control characters".to_owned()),

@@ -4,8 +4,9 @@ use super::frames::{Frame, Frames};
 use crate::{
     config::{Secret, TailConfig},
     domain::Timestamp,
+    tls,
 };
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, ClientBuilder, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{error::Error, time::Duration};
@@ -117,9 +118,8 @@ pub(super) struct Stream {
 
 impl Server {
     pub(super) fn new(config: TailConfig) -> Result<Self, ServerError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_MAX)
-            .build()
+        let http = client(&config)
+            .and_then(|client| client.connect_timeout(CONNECT_MAX).build())
             .map_err(|source| unreachable(&config.url, source))?;
         Ok(Self {
             http,
@@ -246,6 +246,18 @@ impl Stream {
         }
         Ok(complete)
     }
+}
+
+/// One that trusts what it was told to. The system's certificates are read only where they are asked
+/// for: reading takes a moment, and a container may have none.
+fn client(config: &TailConfig) -> reqwest::Result<ClientBuilder> {
+    tls::install_provider();
+    let client = reqwest::Client::builder();
+    if config.url.scheme() == "https" && config.ca.is_empty() {
+        return Ok(client);
+    }
+    let certificates = config.ca.iter().map(|one| Certificate::from_der(one));
+    Ok(client.tls_certs_only(certificates.collect::<reqwest::Result<Vec<_>>>()?))
 }
 
 fn unreachable(url: &Url, source: reqwest::Error) -> ServerError {

@@ -78,6 +78,23 @@ const RULES: &[Rule] = &[
         never_crates: &["sqlx", "actix", "actix_web", "redis"],
     },
     Rule {
+        part: "tls",
+        never_modules: &[
+            "actors",
+            "app",
+            "bridge",
+            "config",
+            "domain",
+            "feed",
+            "http",
+            "store",
+            "tail",
+            "telemetry",
+            "wire",
+        ],
+        never_crates: &["sqlx", "actix", "actix_web", "redis", "reqwest"],
+    },
+    Rule {
         part: "telemetry",
         never_modules: &[
             "actors", "app", "bridge", "config", "domain", "http", "store", "wire",

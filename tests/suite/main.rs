@@ -29,3 +29,4 @@ mod reference;
 mod replicas;
 mod stream;
 mod tail;
+mod tls;

@@ -2,6 +2,7 @@
 //! send is repeated until it is answered, as a producer does.
 
 use super::ledger::{Answer, Key, Ledger};
+use crate::support::http_client;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -41,10 +42,7 @@ impl Load {
         };
         for number in 0..clients {
             let client = Client {
-                http: reqwest::Client::builder()
-                    .timeout(CLIENT_TIMEOUT)
-                    .build()
-                    .unwrap(),
+                http: http_client().timeout(CLIENT_TIMEOUT).build().unwrap(),
                 urls: urls.clone(),
                 random: StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(number)),
                 name: format!("{seed}-{number}"),

@@ -1,6 +1,7 @@
 //! The application as users run it: the real binary, a process of its own, on a free port.
 
 use super::{
+    certificate::{TestCertificate, Trust},
     client::Client,
     database::{Database, Engine},
     eventually,
@@ -30,6 +31,7 @@ pub(crate) struct TestApp {
     address: SocketAddr,
     settings: Vec<(String, String)>,
     database: Arc<Database>,
+    trust: Option<Trust>,
 }
 
 /// What an instance is started with.
@@ -38,6 +40,7 @@ pub(crate) struct TestAppBuilder {
     database: Arc<Database>,
     waits_for: &'static str,
     bind: Ipv4Addr,
+    trust: Option<Trust>,
 }
 
 impl TestApp {
@@ -57,6 +60,7 @@ impl TestApp {
             database,
             waits_for: "/readyz",
             bind: Ipv4Addr::LOCALHOST,
+            trust: None,
         }
     }
 
@@ -120,7 +124,7 @@ impl TestApp {
         }
         self.process = spawn(&self.settings);
         // Connections to the one before are of no use.
-        self.client = Client::new(self.address);
+        self.client = client(self.address, self.trust.as_ref());
         let started = answers(&self.client, &mut self.process, "/readyz").await;
         assert!(started, "it ended: {}", self.process.stderr());
     }
@@ -176,6 +180,13 @@ impl TestAppBuilder {
             .set("BROKER_STREAM", broker.stream())
     }
 
+    /// Serves HTTPS, and the client trusts this certificate.
+    pub(crate) fn tls(mut self, certificate: &TestCertificate) -> Self {
+        self.trust = Some(certificate.trust().clone());
+        self.set("TLS_CERT", certificate.cert_path().display())
+            .set("TLS_KEY", certificate.key_path().display())
+    }
+
     /// Started is what answers this with 200, instead of `/readyz`.
     pub(crate) fn wait_for(mut self, path: &'static str) -> Self {
         self.waits_for = path;
@@ -194,7 +205,7 @@ impl TestAppBuilder {
             ];
             settings.extend(self.settings.iter().cloned());
             let mut process = spawn(&settings);
-            let client = Client::new(address);
+            let client = client(address, self.trust.as_ref());
             if answers(&client, &mut process, self.waits_for).await {
                 return TestApp {
                     process,
@@ -202,6 +213,7 @@ impl TestAppBuilder {
                     address,
                     settings,
                     database: self.database,
+                    trust: self.trust,
                 };
             }
             let stderr = process.stderr();
@@ -227,6 +239,13 @@ pub(crate) fn publisher() -> Command {
         program.display()
     );
     Command::new(program)
+}
+
+fn client(address: SocketAddr, trust: Option<&Trust>) -> Client {
+    match trust {
+        Some(trust) => Client::secure(address, trust),
+        None => Client::new(address),
+    }
 }
 
 fn spawn(settings: &[(String, String)]) -> Process {

@@ -1,6 +1,7 @@
 //! The service's HTTP API as a client sees it.
 
-use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use super::certificate::Trust;
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,6 +15,14 @@ pub(crate) struct Client {
     http: reqwest::Client,
 }
 
+/// What every client of the tests is built from: it finds cryptography, and reads no certificates of
+/// the system.
+pub(crate) fn http_client() -> ClientBuilder {
+    // An error means that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_certs_only([])
+}
+
 /// An answer that has arrived whole.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -24,15 +33,21 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .no_proxy()
-            .build()
-            .unwrap();
-        Self {
-            base: format!("http://{address}"),
-            http,
-        }
+        Self::build(format!("http://{address}"), http_client())
+    }
+
+    /// One that speaks TLS, asks for the name, and trusts its certificate alone.
+    pub(crate) fn secure(address: SocketAddr, trust: &Trust) -> Self {
+        let certificate = Certificate::from_pem(trust.pem.as_bytes()).unwrap();
+        let http = http_client()
+            .tls_certs_only([certificate])
+            .resolve(&trust.name, address);
+        Self::build(format!("https://{}:{}", trust.name, address.port()), http)
+    }
+
+    fn build(base: String, http: ClientBuilder) -> Self {
+        let http = http.timeout(TIMEOUT).no_proxy().build().unwrap();
+        Self { base, http }
     }
 
     /// A request to be completed and sent.

@@ -1,6 +1,7 @@
 //! What the tests stand on: private servers, the application as a process, and patience.
 
 mod app;
+mod certificate;
 mod client;
 mod database;
 mod exposition;
@@ -10,7 +11,8 @@ mod redis;
 mod subscriber;
 
 pub(crate) use app::{TestApp, oncelog, publisher};
-pub(crate) use client::{Answer, Client, event};
+pub(crate) use certificate::TestCertificate;
+pub(crate) use client::{Answer, Client, event, http_client};
 pub(crate) use database::{Database, Engine};
 pub(crate) use exposition::Exposition;
 pub(crate) use postgres::PostgresServer;
