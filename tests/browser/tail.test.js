@@ -135,6 +135,7 @@ describe("the live tail", () => {
       }, isSeen);
     await see(false);
     await eventually("both streams end", () => streams().length === 2 && streams().every((request) => request.failure()));
+    assert.equal(await page.locator("#token-message").innerText(), "", "and that is no question of tokens");
     const id = unique("unseen");
     await service.publish([event("tail", id)]);
     await see(true);

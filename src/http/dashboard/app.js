@@ -68,6 +68,7 @@ function showLink(state, text) {
   set("link", text);
 }
 
+let isTailing = false;
 const numbers = new EventStream({
   path: () => NUMBERS,
   silenceMs: SILENCE_MS,
@@ -76,16 +77,22 @@ const numbers = new EventStream({
     else showFrame(JSON.parse(data));
   },
   onState: (state, pauseMs) => {
-    if (state === "live") return showLink("live", "Live");
+    if (state === "live") {
+      showLink("live", "Live");
+      // Not before: without a token both would be refused.
+      if (!isTailing) restartTail();
+      isTailing = true;
+      return;
+    }
     if (state === "lost") return showLink("lost", `Connection lost, trying again in ${Math.ceil(pauseMs / 1000)} s`);
+    if (state === "hidden") return;
     showLink("refused", "Token needed");
     tellAboutToken("Reading needs a token of this service.", true);
   },
 });
 
 watchToken(() => {
+  isTailing = false;
   numbers.start();
-  restartTail();
 });
 numbers.start();
-restartTail();
