@@ -18,15 +18,18 @@ function cpuSeconds(pid) {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND;
 }
 
-/** Publishes at that rate until it is told to end. */
+/** Publishes at that rate until it is told to end; no answer holds up the next publish. */
 function load(service, rate) {
-  let isOver = false;
+  let isOver = rate === 0;
   const run = async () => {
+    const answers = [];
     for (let batch = 0, due = Date.now(); !isOver; batch++, due += 1000 / BATCHES_A_SECOND) {
       const id = `${due}-${batch}`;
-      if (rate) await service.publish(Array.from({ length: rate / BATCHES_A_SECOND }, (_, n) => event(`load.${n % 20}`, `${id}-${n}`)));
+      const events = Array.from({ length: rate / BATCHES_A_SECOND }, (_, n) => event(`load.${n % 20}`, `${id}-${n}`));
+      answers.push(service.publish(events));
       await wait(due - Date.now());
     }
+    await Promise.all(answers);
   };
   const running = run();
   return () => {
@@ -50,6 +53,7 @@ const settings = process.env.DATABASE_URL ? { DATABASE_URL: process.env.DATABASE
 const service = await Service.start(settings);
 const browser = await launch();
 for (const rate of rates.length ? rates : [0, 500]) {
+  const [before, start] = [(await service.stats()).unique_processed_count, performance.now()];
   const end = load(service, rate);
   const [closed, opened] = [[], []];
   for (let pair = 0; pair < pairs; pair++) {
@@ -59,8 +63,9 @@ for (const rate of rates.length ? rates : [0, 500]) {
     await page.context().close();
   }
   await end();
+  const stored = ((await service.stats()).unique_processed_count - before) / ((performance.now() - start) / 1000);
   const cost = opened.map((value, pair) => value - closed[pair]);
-  console.log(`${rate} events/s, % of a core: without ${text(closed)}, with ${text(opened)}, difference ${text(cost)}`);
+  console.log(`${Math.round(stored)} events/s stored, % of a core: without ${text(closed)}, with ${text(opened)}, difference ${text(cost)}`);
 }
 await browser.close();
 await service.stop();

@@ -16,7 +16,7 @@ const WINDOW_MS = 1000;
 const RECEIVED_IN_WINDOW_MAX = 100;
 const TYPING_MS = 300;
 const RETRY_MS = 2000;
-// The service sends a heartbeat every 15 s, unless it is told otherwise.
+// The service sends a heartbeat every 10 s, unless it is told otherwise.
 const SILENCE_MS = 60_000;
 
 const byId = (id) => document.getElementById(id);
