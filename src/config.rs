@@ -66,6 +66,8 @@ pub struct Config {
     pub database_statement_timeout_ms: u64,
     /// Connections for reading. 4.
     pub read_connections_max: u32,
+    /// Keys remembered to know a repeat without asking the database. 400,000.
+    pub recent_keys_max: usize,
     /// The broker; `None` = no broker.
     pub redis_url: Option<RedisUrl>,
     /// Shards, one database connection each. The cores, 2 to 8, on Postgres; 1 on SQLite.
@@ -225,6 +227,9 @@ impl Config {
             read_connections_max: setting("READ_CONNECTIONS_MAX", flags.read_connections_max)?
                 .number(1..=64)?
                 .unwrap_or(4),
+            recent_keys_max: setting("RECENT_KEYS_MAX", flags.recent_keys_max)?
+                .number(0..=100_000_000)?
+                .unwrap_or(400_000),
             redis_url: setting("REDIS_URL", flags.redis_url)?.redis_url()?,
             persist_actors: setting("PERSIST_ACTORS", flags.persist_actors)?
                 .number(1..=64)?

@@ -39,6 +39,7 @@
 mod error;
 mod plan;
 mod postgres;
+mod recent;
 mod signal;
 mod sqlite;
 
@@ -212,6 +213,8 @@ pub struct StoreOptions {
     pub connect_timeout: Duration,
     /// The longest one statement may take.
     pub statement_timeout: Duration,
+    /// Keys that are remembered, so that a repeat soon after costs the database nothing.
+    pub recent_keys_max: usize,
 }
 
 /// An open store: cheap to clone, connected when first used.

@@ -3,12 +3,14 @@
 mod dead_letters;
 mod error;
 mod reader;
+mod rows;
 mod signals;
+mod verdict;
 mod writer;
 
 use super::{
     CommitSignal, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions,
-    WriterSource,
+    WriterSource, recent::RecentKeys,
 };
 use error::translate;
 use reader::PostgresReader;
@@ -38,6 +40,8 @@ struct Database {
     /// what a predecessor left behind.
     instance: u32,
     migrated: OnceCell<()>,
+    /// Keys that are in the database for certain.
+    recent: RecentKeys,
     /// Fired for the commits of this process.
     own_commits: CommitSignal,
     /// Fired for those and, as far as they are heard of, for the commits of other processes.
@@ -64,6 +68,7 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         connect,
         options,
         migrated: OnceCell::new(),
+        recent: RecentKeys::new(options.recent_keys_max),
         own_commits: CommitSignal::default(),
         commits: CommitSignal::default(),
     });

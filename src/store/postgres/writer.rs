@@ -2,17 +2,19 @@
 
 use super::{
     Database,
-    reader::{decode, timestamp},
+    reader::timestamp,
+    rows::{Columns, TopicColumns, place_of},
+    verdict::{StoredRow, Verdict, Verdicts},
     within,
 };
 use crate::{
     domain::{EventBatch, Outcome, Receipt, Timestamp},
     store::{
         EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, TxnId,
-        plan::{Deltas, GroupPlan, compared},
+        plan::{Deltas, GroupPlan},
+        recent::{Epoch, Recollection},
     },
 };
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -36,8 +38,16 @@ pub(super) struct PostgresWriter {
     unfolded: u32,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
-    /// Topics that will be so with the staged group.
-    staged_topics: Vec<String>,
+    /// What is known once the staged group is committed.
+    staged: Option<StagedKnowledge>,
+}
+
+/// What a commit makes certain.
+struct StagedKnowledge {
+    topics: Vec<String>,
+    recollection: Recollection,
+    /// Of the first event of each key: when an equal one was stored.
+    stored_at: Vec<Option<Timestamp>>,
 }
 
 impl PostgresWriter {
@@ -66,6 +76,8 @@ impl PostgresWriter {
             .await
         };
         let slot = within(database.options, "begin session", session).await?;
+        // The connection before this one may have ended with its server and with what that knew.
+        database.recent.forget();
         Ok(Self {
             connection,
             database,
@@ -73,7 +85,7 @@ impl PostgresWriter {
             // Whoever had the slot before may have left some.
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
-            staged_topics: Vec::new(),
+            staged: None,
         })
     }
 
@@ -91,29 +103,39 @@ impl PostgresWriter {
 
     async fn fill_transaction(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
         let options = self.database.options;
-        let stored = within(options, "insert", self.insert(plan)).await?;
-        let known = places_to_compare(plan, &stored);
-        let mut verdicts = own_verdicts(plan, &stored);
-        if !known.is_empty() {
-            for row in within(options, "compare", self.compare(plan, &known)).await? {
-                verdicts[row.place] = Some(row.verdict());
-            }
-        }
-        // A key that is taken but not to be seen: somebody deleted the row in between, and the
-        // next attempt finds it free.
-        let verdicts = verdicts
-            .into_iter()
-            .collect::<Option<Vec<Verdict>>>()
-            .ok_or(StoreError::Contention(sqlx::Error::RowNotFound))?;
-        let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
+        let mut recollection = self.database.recent.recall(plan);
+        let mut verdicts = Verdicts::new(plan);
+        verdicts.recall(&recollection);
         if self.unfolded >= UNFOLDED_MAX {
             within(options, "fold", self.fold()).await?;
         }
-        let counted = within(options, "count", self.count(&deltas)).await?;
-        let receipts = verdicts
+        let unknown = verdicts.open_firsts();
+        let hoped = verdicts.if_inserted(&unknown);
+        let deltas = plan.deltas(hoped.iter().map(|verdict| verdict.outcome));
+        let append = self.append(plan, &unknown, &deltas);
+        let (verdicts, counted) = match within(options, "append", append).await? {
+            Appended::AndCounted(counted) => (hoped, counted),
+            Appended::Only(inserted) => {
+                verdicts.insert(&inserted);
+                self.count_others(plan, verdicts).await?
+            }
+        };
+        if !self.database.recent.holds(&mut recollection, counted.epoch) {
+            return Err(try_again());
+        }
+        let receipts: Vec<Receipt> = verdicts
             .into_iter()
             .map(|verdict| verdict.receipt(counted.now))
             .collect();
+        let stored_at = plan.firsts().iter().map(|&first| {
+            let is_equal = receipts[first].outcome != Outcome::Conflict;
+            is_equal.then_some(receipts[first].processed_at)
+        });
+        self.staged = Some(StagedKnowledge {
+            topics: counted.new_topics,
+            recollection,
+            stored_at: stored_at.collect(),
+        });
         Ok(Staged {
             txn: counted.txn,
             receipts: plan.by_request(receipts),
@@ -127,17 +149,77 @@ impl PostgresWriter {
             .map(drop)
     }
 
-    /// Inserts the first event of each key; returns by place which of them were new.
-    async fn insert(&mut self, plan: &GroupPlan<'_>) -> Result<Vec<bool>, sqlx::Error> {
-        let columns = Columns::new(plan, plan.firsts());
-        let inserted: Vec<i32> = sqlx::query_scalar(
-            "insert into processed_events (topic, event_id, timestamp, source, payload, txn, seq) \
-             select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
-                    (select pg_current_xact_id()::text::bigint), e.seq \
-             from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
-                  as e (topic, event_id, timestamp, source, payload, seq) \
-             on conflict (topic, event_id) do nothing \
-             returning seq",
+    /// Some of the events were not new: looks at what is stored instead, and counts all of them.
+    async fn count_others(
+        &mut self,
+        plan: &GroupPlan<'_>,
+        mut verdicts: Verdicts<'_>,
+    ) -> Result<(Vec<Verdict>, Counted), StoreError> {
+        let options = self.database.options;
+        let open = verdicts.open();
+        verdicts.compare(within(options, "compare", self.compare(plan, &open)).await?);
+        // A key that is taken but not to be seen: somebody deleted the row in between, and the
+        // next attempt finds it free.
+        let verdicts = verdicts.complete().ok_or_else(try_again)?;
+        let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
+        let count = self.append(plan, &[], &deltas);
+        match within(options, "count", count).await? {
+            Appended::AndCounted(counted) => Ok((verdicts, counted)),
+            Appended::Only(_) => Err(try_again()),
+        }
+    }
+
+    /// Inserts the events at these places and adds to the counters; the latter only where every
+    /// event was new, because the counts suppose that. The last statement before each commit, so
+    /// it is the one that says the transaction's number.
+    async fn append(
+        &mut self,
+        plan: &GroupPlan<'_>,
+        places: &[usize],
+        deltas: &Deltas<'_>,
+    ) -> Result<Appended, sqlx::Error> {
+        let columns = Columns::new(plan, places);
+        let topics = TopicColumns::new(deltas);
+        let maybe_new = topics.stored_in(|topic| !self.known_topics.contains(topic));
+        let row: PgRow = sqlx::query(
+            "with inserted as ( \
+                 insert into processed_events \
+                     (topic, event_id, timestamp, source, payload, txn, seq) \
+                 select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
+                        (select pg_current_xact_id()::text::bigint), e.seq \
+                 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
+                      as e (topic, event_id, timestamp, source, payload, seq) \
+                 on conflict (topic, event_id) do nothing \
+                 returning seq \
+             ), every_one as ( \
+                 select count(*) = cardinality($6::int[]) as is_new from inserted \
+             ), seen_first as ( \
+                 insert into topics (topic) \
+                 select unnest($7::text[]) from every_one where is_new \
+                 on conflict (topic) do nothing \
+                 returning 1 \
+             ), per_topic as ( \
+                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts) \
+                 select $11, $8, $9, $10 from every_one where is_new \
+             ), in_all as ( \
+                 insert into system_stats as s \
+                     (slot, received_count, unique_processed_count, duplicate_dropped_count, \
+                      conflict_count, topics_count, updated_at) \
+                 select $11, $12, $13, $14, $15, (select count(*) from seen_first), now() \
+                 from every_one where is_new \
+                 on conflict (slot) do update set \
+                     received_count = s.received_count + excluded.received_count, \
+                     unique_processed_count = s.unique_processed_count + excluded.unique_processed_count, \
+                     duplicate_dropped_count = s.duplicate_dropped_count + excluded.duplicate_dropped_count, \
+                     conflict_count = s.conflict_count + excluded.conflict_count, \
+                     topics_count = s.topics_count + excluded.topics_count, \
+                     updated_at = excluded.updated_at \
+             ) \
+             select case when not is_new then array(select seq from inserted) end as inserted, \
+                    pg_current_xact_id()::text::bigint as txn, now() as now, \
+                    (select statements from deletions) as deletions, \
+                    pg_postmaster_start_time() as server_started \
+             from every_one",
         )
         .bind(&columns.topics)
         .bind(&columns.event_ids)
@@ -145,13 +227,31 @@ impl PostgresWriter {
         .bind(&columns.sources)
         .bind(&columns.payloads)
         .bind(&columns.places)
-        .fetch_all(&mut self.connection)
+        .bind(&maybe_new)
+        .bind(&topics.names)
+        .bind(&topics.unique_counts)
+        .bind(&topics.duplicate_counts)
+        .bind(self.slot)
+        .bind(deltas.received)
+        .bind(deltas.unique)
+        .bind(deltas.duplicates)
+        .bind(deltas.conflicts)
+        .fetch_one(&mut self.connection)
         .await?;
-        let mut stored = vec![false; plan.len()];
-        for seq in inserted {
-            stored[place_of(seq)?] = true;
+        if let Some(inserted) = row.try_get::<Option<Vec<i32>>, _>("inserted")? {
+            let places = inserted.into_iter().map(place_of);
+            return places.collect::<Result<_, _>>().map(Appended::Only);
         }
-        Ok(stored)
+        self.unfolded = self.unfolded.saturating_add(1);
+        Ok(Appended::AndCounted(Counted {
+            txn: TxnId(row.try_get("txn")?),
+            now: timestamp(row.try_get("now")?)?,
+            new_topics: maybe_new.into_iter().map(str::to_owned).collect(),
+            epoch: Epoch {
+                deletions: row.try_get("deletions")?,
+                server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+            },
+        }))
     }
 
     /// Looks at what is stored under the keys of these places.
@@ -207,59 +307,13 @@ impl PostgresWriter {
         .map(drop)
     }
 
-    /// Adds to the counters; this is the last statement before the commit, and every transaction
-    /// has it, so it is the one that says the transaction's number.
-    async fn count(&mut self, deltas: &Deltas<'_>) -> Result<Counted, sqlx::Error> {
-        let mut topics = Vec::with_capacity(deltas.topics.len());
-        let mut unique = Vec::with_capacity(deltas.topics.len());
-        let mut duplicates = Vec::with_capacity(deltas.topics.len());
-        let mut maybe_new: Vec<&str> = Vec::new();
-        for (topic, delta) in &deltas.topics {
-            topics.push(*topic);
-            unique.push(delta.unique);
-            duplicates.push(delta.duplicates);
-            if delta.unique > 0 && !self.known_topics.contains(*topic) {
-                maybe_new.push(topic);
-            }
+    fn learn(&mut self, staged: StagedKnowledge) {
+        if self.known_topics.len() + staged.topics.len() > KNOWN_TOPICS_MAX {
+            self.known_topics.clear();
         }
-        let row: PgRow = sqlx::query(
-            "with seen_first as ( \
-                 insert into topics (topic) select unnest($1::text[]) \
-                 on conflict (topic) do nothing returning 1 \
-             ), per_topic as ( \
-                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts) \
-                 values ($5, $2, $3, $4) \
-             ) \
-             insert into system_stats as s \
-                 (slot, received_count, unique_processed_count, duplicate_dropped_count, \
-                  conflict_count, topics_count, updated_at) \
-             values ($5, $6, $7, $8, $9, (select count(*) from seen_first), now()) \
-             on conflict (slot) do update set \
-                 received_count = s.received_count + excluded.received_count, \
-                 unique_processed_count = s.unique_processed_count + excluded.unique_processed_count, \
-                 duplicate_dropped_count = s.duplicate_dropped_count + excluded.duplicate_dropped_count, \
-                 conflict_count = s.conflict_count + excluded.conflict_count, \
-                 topics_count = s.topics_count + excluded.topics_count, \
-                 updated_at = excluded.updated_at \
-             returning pg_current_xact_id()::text::bigint as txn, now() as now",
-        )
-        .bind(&maybe_new)
-        .bind(&topics)
-        .bind(&unique)
-        .bind(&duplicates)
-        .bind(self.slot)
-        .bind(deltas.received)
-        .bind(deltas.unique)
-        .bind(deltas.duplicates)
-        .bind(deltas.conflicts)
-        .fetch_one(&mut self.connection)
-        .await?;
-        self.unfolded = self.unfolded.saturating_add(1);
-        self.staged_topics = maybe_new.into_iter().map(str::to_owned).collect();
-        Ok(Counted {
-            txn: TxnId(row.try_get("txn")?),
-            now: timestamp(row.try_get("now")?)?,
-        })
+        self.known_topics.extend(staged.topics);
+        let recent = &self.database.recent;
+        recent.remember(&staged.recollection, staged.stored_at);
     }
 
     async fn settle_plan(
@@ -327,10 +381,9 @@ impl EventWriter for PostgresWriter {
                 .await
                 .map_err(as_unknown)?;
             self.database.has_committed();
-            if self.known_topics.len() + self.staged_topics.len() > KNOWN_TOPICS_MAX {
-                self.known_topics.clear();
+            if let Some(staged) = self.staged.take() {
+                self.learn(staged);
             }
-            self.known_topics.extend(self.staged_topics.drain(..));
             Ok(())
         })
     }
@@ -344,6 +397,11 @@ impl EventWriter for PostgresWriter {
     }
 }
 
+/// The transaction is rolled back and its group tried once more.
+fn try_again() -> StoreError {
+    StoreError::Contention(sqlx::Error::RowNotFound)
+}
+
 fn as_unknown(error: StoreError) -> StoreError {
     match error {
         StoreError::Contention(source) | StoreError::Refused(source) => {
@@ -353,144 +411,17 @@ fn as_unknown(error: StoreError) -> StoreError {
     }
 }
 
-/// Every place whose key was there before this group: to be compared with what is stored.
-fn places_to_compare(plan: &GroupPlan<'_>, stored: &[bool]) -> Vec<usize> {
-    let firsts = plan
-        .firsts()
-        .iter()
-        .copied()
-        .filter(|&place| !stored[place]);
-    let repeats = plan
-        .repeats()
-        .iter()
-        .filter(|repeat| !stored[repeat.first])
-        .map(|repeat| repeat.place);
-    firsts.chain(repeats).collect()
-}
-
-/// By place, what this group decides alone: its own rows, and the repeats of those.
-fn own_verdicts(plan: &GroupPlan<'_>, stored: &[bool]) -> Vec<Option<Verdict>> {
-    let mut verdicts = vec![None; plan.len()];
-    for &place in plan.firsts() {
-        verdicts[place] = stored[place].then(Verdict::stored);
-    }
-    for &repeat in plan.repeats() {
-        verdicts[repeat.place] = stored[repeat.first].then(|| Verdict {
-            outcome: plan.repeat_of_own(repeat),
-            processed_at: None,
-        });
-    }
-    verdicts
-}
-
-/// What will be answered for an event.
-#[derive(Debug, Clone, Copy)]
-struct Verdict {
-    outcome: Outcome,
-    /// `None`: with this very transaction.
-    processed_at: Option<Timestamp>,
-}
-
-impl Verdict {
-    fn stored() -> Self {
-        Self {
-            outcome: Outcome::Stored,
-            processed_at: None,
-        }
-    }
-
-    fn receipt(self, now: Timestamp) -> Receipt {
-        Receipt {
-            outcome: self.outcome,
-            processed_at: self.processed_at.unwrap_or(now),
-        }
-    }
+/// What became of the events that were hoped to be new.
+enum Appended {
+    /// They were.
+    AndCounted(Counted),
+    /// Only those at these places were, and nothing is counted yet.
+    Only(Vec<usize>),
 }
 
 struct Counted {
     txn: TxnId,
     now: Timestamp,
-}
-
-/// What is stored under an event's key, compared with the event.
-struct StoredRow {
-    place: usize,
-    stored_txn: i64,
-    stored_seq: i32,
-    processed_at: Timestamp,
-    says_the_same: bool,
-}
-
-impl StoredRow {
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the shape that try_map asks for"
-    )]
-    fn read(row: PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            place: place_of(row.try_get("seq")?)?,
-            stored_txn: row.try_get("txn")?,
-            stored_seq: row.try_get("stored_seq")?,
-            processed_at: timestamp(row.try_get("processed_at")?)?,
-            says_the_same: row.try_get("says_the_same")?,
-        })
-    }
-
-    fn verdict(&self) -> Verdict {
-        Verdict {
-            outcome: compared(self.says_the_same),
-            processed_at: Some(self.processed_at),
-        }
-    }
-
-    /// The verdict where `txn` is our own, committed transaction: what it inserted from this very
-    /// place is stored, not a duplicate.
-    fn verdict_after(&self, txn: TxnId) -> Verdict {
-        let is_own = self.stored_txn == txn.0 && usize::try_from(self.stored_seq) == Ok(self.place);
-        let mut verdict = self.verdict();
-        if is_own {
-            verdict.outcome = Outcome::Stored;
-        }
-        verdict
-    }
-}
-
-/// Some events as the column arrays that `unnest` takes.
-struct Columns<'a> {
-    topics: Vec<&'a str>,
-    event_ids: Vec<&'a str>,
-    timestamps: Vec<DateTime<Utc>>,
-    sources: Vec<&'a str>,
-    payloads: Vec<&'a str>,
-    places: Vec<i32>,
-}
-
-impl<'a> Columns<'a> {
-    fn new(plan: &GroupPlan<'a>, places: &[usize]) -> Self {
-        let mut columns = Self {
-            topics: Vec::with_capacity(places.len()),
-            event_ids: Vec::with_capacity(places.len()),
-            timestamps: Vec::with_capacity(places.len()),
-            sources: Vec::with_capacity(places.len()),
-            payloads: Vec::with_capacity(places.len()),
-            places: Vec::with_capacity(places.len()),
-        };
-        for &place in places {
-            let event = plan.event(place);
-            columns.topics.push(event.topic().as_str());
-            columns.event_ids.push(event.event_id().as_str());
-            columns.timestamps.push(event.timestamp().to_chrono());
-            columns.sources.push(event.source().as_str());
-            columns.payloads.push(event.payload().as_str());
-            // A group is far smaller than 2^31 events: its cap is a setting with a bound.
-            columns
-                .places
-                .push(i32::try_from(place).unwrap_or(i32::MAX));
-        }
-        columns
-    }
-}
-
-fn place_of(seq: i32) -> Result<usize, sqlx::Error> {
-    usize::try_from(seq).map_err(decode)
+    new_topics: Vec<String>,
+    epoch: Epoch,
 }

@@ -1,6 +1,7 @@
 //! What every engine behind the store's seam must do, claim by claim, on both. The only tests here
 //! that call the library: a seam has no other side.
 
+mod memory;
 mod payloads;
 mod reading;
 mod sqlite;
@@ -35,10 +36,15 @@ impl Fixture {
 }
 
 fn open(url: &str) -> Store {
+    open_remembering(url, 1000)
+}
+
+fn open_remembering(url: &str, recent_keys_max: usize) -> Store {
     let options = StoreOptions {
         read_connections_max: 2,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(20),
+        recent_keys_max,
     };
     store::open(url, options).unwrap()
 }

@@ -1,0 +1,239 @@
+//! The keys that were stored lately, so that a repeat of one need not be asked of the database.
+//! Shared by the writers of one database; knows no SQL.
+//!
+//! What is remembered was committed, and is forgotten with the first sign that it may be gone: when
+//! a writer has lost its connection, and when the database's [`Epoch`] has changed. A writer reads
+//! the epoch within the transaction that relies on what was recalled, so an answer from memory is
+//! as exact as one from the table.
+//!
+//! Keys and contents are kept as 128-bit SipHash values under a key of this process's own, which
+//! nobody can aim at. That two of a million million events meet by chance has a probability of
+//! less than 10^-14. Only equal texts are recognised: whatever differs is compared by the database.
+
+use super::plan::GroupPlan;
+use crate::domain::{Event, Timestamp};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Says whether the database may have lost rows since it was last read: differs from an earlier
+/// one when rows were deleted or changed, or when another server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Epoch {
+    /// Statements that have deleted or changed events.
+    pub(super) deletions: i64,
+    /// When the server was started, in microseconds.
+    pub(super) server_started: i64,
+}
+
+/// The latest keys.
+pub(super) struct RecentKeys {
+    hash_key: [u64; 2],
+    keys_max: usize,
+    memory: Mutex<Memory>,
+}
+
+/// Two halves: when the young one is full it becomes the old one, and what was old is forgotten.
+#[derive(Default)]
+struct Memory {
+    epoch: Option<Epoch>,
+    /// Raised whenever everything is forgotten.
+    session: u64,
+    young: Keys,
+    old: Keys,
+}
+
+type Keys = HashMap<Digest, Recent, BuildHasherDefault<AlreadyHashed>>;
+
+/// What is remembered of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Recent {
+    content: Digest,
+    processed_at: Timestamp,
+}
+
+/// An event as it is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Fingerprint {
+    key: Digest,
+    content: Digest,
+}
+
+/// 128 bits. Not a `u128`, whose alignment would make every entry a fifth larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digest(u64, u64);
+
+/// What is remembered of a group.
+pub(super) struct Recollection {
+    session: u64,
+    /// Of the first event of each key, in the plan's order; empty where nothing is remembered.
+    fingerprints: Vec<Fingerprint>,
+    /// By place: when an equal event was stored. Of first events only.
+    known: Vec<Option<Timestamp>>,
+    is_relied_on: bool,
+}
+
+impl RecentKeys {
+    /// A memory of at most so many keys; none remembers nothing and costs nothing.
+    pub(super) fn new(keys_max: usize) -> Self {
+        Self {
+            hash_key: rand::random(),
+            keys_max,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Looks for the first event of each key.
+    pub(super) fn recall(&self, plan: &GroupPlan<'_>) -> Recollection {
+        let mut recollection = Recollection {
+            session: 0,
+            fingerprints: Vec::new(),
+            known: vec![None; plan.len()],
+            is_relied_on: false,
+        };
+        if self.keys_max == 0 {
+            return recollection;
+        }
+        recollection.fingerprints = plan
+            .firsts()
+            .iter()
+            .map(|&place| self.fingerprint(plan.event(place)))
+            .collect();
+        let memory = self.memory();
+        recollection.session = memory.session;
+        for (&place, fingerprint) in plan.firsts().iter().zip(&recollection.fingerprints) {
+            recollection.known[place] = memory.find(fingerprint);
+            recollection.is_relied_on |= recollection.known[place].is_some();
+        }
+        recollection
+    }
+
+    /// Whether what was recalled holds in a transaction that has read this epoch. Where it does not,
+    /// everything is forgotten, and the same group can be tried again.
+    pub(super) fn holds(&self, recollection: &mut Recollection, epoch: Epoch) -> bool {
+        let mut memory = self.memory();
+        if memory.epoch == Some(epoch) {
+            return true;
+        }
+        memory.forget();
+        memory.epoch = Some(epoch);
+        recollection.session = memory.session;
+        !recollection.is_relied_on
+    }
+
+    /// After the commit: what the group has stored or found stored, by the plan's order of first
+    /// events. Ignored if something was forgotten since the recollection.
+    pub(super) fn remember(
+        &self,
+        recollection: &Recollection,
+        stored_at: impl IntoIterator<Item = Option<Timestamp>>,
+    ) {
+        let mut memory = self.memory();
+        if memory.session != recollection.session {
+            return;
+        }
+        for (fingerprint, stored_at) in recollection.fingerprints.iter().zip(stored_at) {
+            if let Some(processed_at) = stored_at {
+                memory.keep(fingerprint, processed_at, self.keys_max);
+            }
+        }
+    }
+
+    /// Forgets everything, because the database that said so may be gone.
+    pub(super) fn forget(&self) {
+        self.memory().forget();
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Nothing is called while it is locked that could leave it half changed.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fingerprint(&self, event: &Event) -> Fingerprint {
+        let [low, high] = self.hash_key;
+        let mut key = SipHasher13::new_with_keys(low, high);
+        event.key().hash(&mut key);
+        let mut content = SipHasher13::new_with_keys(low, high);
+        content.write_i64(event.timestamp().unix_us());
+        event.source().as_str().hash(&mut content);
+        content.write(event.payload().as_str().as_bytes());
+        Fingerprint {
+            key: Digest::of(&key),
+            content: Digest::of(&content),
+        }
+    }
+}
+
+impl Recollection {
+    /// Whether an equal event with this key is stored, and since when.
+    pub(super) fn of(&self, place: usize) -> Option<Timestamp> {
+        self.known[place]
+    }
+}
+
+impl Memory {
+    fn find(&self, fingerprint: &Fingerprint) -> Option<Timestamp> {
+        let recent = self.young.get(&fingerprint.key);
+        let recent = recent.or_else(|| self.old.get(&fingerprint.key))?;
+        (recent.content == fingerprint.content).then_some(recent.processed_at)
+    }
+
+    fn keep(&mut self, fingerprint: &Fingerprint, processed_at: Timestamp, keys_max: usize) {
+        if self.young.len() >= keys_max.div_ceil(2) {
+            mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        let recent = Recent {
+            content: fingerprint.content,
+            processed_at,
+        };
+        self.young.insert(fingerprint.key, recent);
+    }
+
+    fn forget(&mut self) {
+        self.epoch = None;
+        self.session += 1;
+        self.young.clear();
+        self.old.clear();
+    }
+}
+
+impl Digest {
+    fn of(hasher: &SipHasher13) -> Self {
+        let digest = hasher.finish128();
+        Self(digest.h1, digest.h2)
+    }
+}
+
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+/// Takes a number that is a hash already as its hash.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

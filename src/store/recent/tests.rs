@@ -1,0 +1,122 @@
+//! What is remembered, for how long, and when it is forgotten.
+
+use super::*;
+use crate::domain::{EventBatch, EventId, Payload, Source, Topic};
+use std::sync::Arc;
+
+const EPOCH: Epoch = Epoch {
+    deletions: 7,
+    server_started: 1,
+};
+
+fn group(events: &[(&str, &str)]) -> Vec<Arc<EventBatch>> {
+    let events = events.iter().map(|(event_id, payload)| {
+        Event::new(
+            Topic::parse("t".to_owned()).unwrap(),
+            EventId::parse((*event_id).to_owned()).unwrap(),
+            Timestamp::from_unix_us(1).unwrap(),
+            Source::parse("s").unwrap(),
+            Payload::parse((*payload).to_owned()).unwrap(),
+        )
+    });
+    vec![Arc::new(EventBatch::new(events.collect()).unwrap())]
+}
+
+fn at(us: i64) -> Timestamp {
+    Timestamp::from_unix_us(us).unwrap()
+}
+
+/// Stores these and returns what was recalled of each first.
+fn pass(
+    recent: &RecentKeys,
+    epoch: Epoch,
+    events: &[(&str, &str)],
+    us: i64,
+) -> Option<Vec<Option<Timestamp>>> {
+    let group = group(events);
+    let plan = GroupPlan::new(&group);
+    let mut recollection = recent.recall(&plan);
+    if !recent.holds(&mut recollection, epoch) {
+        return None;
+    }
+    let stored_at = plan
+        .firsts()
+        .iter()
+        .map(|&place| recollection.of(place).or(Some(at(us))));
+    recent.remember(&recollection, stored_at);
+    Some(
+        (0..plan.len())
+            .map(|place| recollection.of(place))
+            .collect(),
+    )
+}
+
+#[test]
+fn an_equal_event_is_recalled_and_another_content_is_not() {
+    let recent = RecentKeys::new(100);
+    let events = [("a", "{}"), ("b", "{}")];
+    assert_eq!(pass(&recent, EPOCH, &events, 5), Some(vec![None, None]));
+    let events = [("b", "{}"), ("a", "{ }"), ("c", "{}")];
+    let recalled = pass(&recent, EPOCH, &events, 6);
+    assert_eq!(recalled, Some(vec![Some(at(5)), None, None]));
+}
+
+#[test]
+fn another_epoch_forgets_everything_and_asks_to_try_again() {
+    let recent = RecentKeys::new(100);
+    pass(&recent, EPOCH, &[("a", "{}")], 5);
+    for epoch in [
+        Epoch {
+            deletions: 8,
+            ..EPOCH
+        },
+        Epoch {
+            server_started: 0,
+            ..EPOCH
+        },
+    ] {
+        assert_eq!(pass(&recent, epoch, &[("a", "{}")], 6), None);
+        assert_eq!(pass(&recent, epoch, &[("a", "{}")], 6), Some(vec![None]));
+        assert_eq!(
+            pass(&recent, epoch, &[("a", "{}")], 7),
+            Some(vec![Some(at(6))])
+        );
+    }
+}
+
+#[test]
+fn what_was_committed_before_a_lost_connection_is_not_remembered_after_it() {
+    let recent = RecentKeys::new(100);
+    let group = group(&[("a", "{}")]);
+    let plan = GroupPlan::new(&group);
+    let mut recollection = recent.recall(&plan);
+    assert!(recent.holds(&mut recollection, EPOCH));
+    recent.forget();
+    recent.remember(&recollection, [Some(at(5))]);
+    assert_eq!(recent.recall(&plan).of(0), None);
+}
+
+#[test]
+fn the_latest_half_is_always_remembered_and_never_more_than_the_limit() {
+    let recent = RecentKeys::new(10);
+    for number in 0..1000_i64 {
+        let newest = number.to_string();
+        pass(&recent, EPOCH, &[(&newest, "{}")], number);
+        for back in 0..5.min(number) {
+            let earlier = (number - back).to_string();
+            let group = group(&[(&earlier, "{}")]);
+            let recalled = recent.recall(&GroupPlan::new(&group)).of(0);
+            assert_eq!(recalled, Some(at(number - back)), "{back} before {number}");
+        }
+        let memory = recent.memory();
+        assert!(memory.young.len() + memory.old.len() <= 10);
+    }
+}
+
+#[test]
+fn a_memory_of_nothing_recalls_nothing() {
+    let recent = RecentKeys::new(0);
+    for us in 5..8 {
+        assert_eq!(pass(&recent, EPOCH, &[("a", "{}")], us), Some(vec![None]));
+    }
+}

@@ -1,0 +1,143 @@
+//! The memory of recent keys changes no answer: a store with it, one with a memory so small that it
+//! forgets all the time, and one without any are given the same groups, while rows are deleted and
+//! changed by hand in between.
+
+use super::{batch, event_with, open_remembering};
+use crate::support::{Database, Engine};
+use oncelog::{
+    domain::{Event, EventBatch, Outcome},
+    store::{EventWriter, Store, StoreError, Totals},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::sync::Arc;
+
+/// One content in two spellings, and another one.
+const PAYLOADS: [&str; 3] = [r#"{"n":1,"m":[2]}"#, r#"{ "m":[2], "n":1 }"#, r#"{"n":2}"#];
+const BY_HAND: [&str; 4] = [
+    "delete from processed_events where topic = 't0'",
+    "delete from processed_events where event_id in ('1', '3', '5')",
+    "update processed_events set payload = '{\"n\":2}' where event_id = '2'",
+    "truncate processed_events",
+];
+
+struct Subject {
+    store: Store,
+    database: Database,
+    writers: Vec<Box<dyn EventWriter>>,
+}
+
+impl Subject {
+    async fn open(keys_max: usize) -> Self {
+        let database = Database::create(Engine::Postgres).await;
+        let store = open_remembering(database.url(), keys_max);
+        let writers = vec![
+            store.writers.connect(0).await.unwrap(),
+            store.writers.connect(1).await.unwrap(),
+        ];
+        Self {
+            store,
+            database,
+            writers,
+        }
+    }
+
+    /// By request, by event: the outcome, and whether it says that it was stored just now.
+    async fn append(&mut self, writer: usize, group: &[Arc<EventBatch>]) -> Vec<Vec<Outcome>> {
+        let writer = &mut self.writers[writer];
+        let staged = loop {
+            match writer.stage(group).await {
+                Ok(staged) => break staged,
+                Err(StoreError::Contention(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        writer.commit().await.unwrap();
+        let receipts = staged.receipts.iter();
+        receipts.map(|receipts| super::outcomes(receipts)).collect()
+    }
+
+    async fn totals(&self) -> Totals {
+        Totals {
+            last_updated: None,
+            ..self.store.reader.totals().await.unwrap()
+        }
+    }
+}
+
+fn draw(random: &mut StdRng) -> Event {
+    let topic = format!("t{}", random.random_range(0..3));
+    let event_id = random.random_range(0..8).to_string();
+    event_with(&topic, &event_id, PAYLOADS[random.random_range(0..3)])
+}
+
+#[tokio::test]
+async fn with_and_without_memory_every_outcome_is_the_same() {
+    let seed = rand::random();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut without = Subject::open(0).await;
+    let mut little = Subject::open(4).await;
+    let mut ample = Subject::open(1000).await;
+    for step in 0..150 {
+        if random.random_bool(0.1) {
+            let statement = BY_HAND[random.random_range(0..BY_HAND.len())];
+            for subject in [&without, &little, &ample] {
+                subject.database.execute(statement).await;
+            }
+        }
+        let writer = random.random_range(0..2);
+        let group: Vec<_> = (0..random.random_range(1..4))
+            .map(|_| {
+                let events = 0..random.random_range(1..6);
+                batch(events.map(|_| draw(&mut random)).collect())
+            })
+            .collect();
+        let expected = without.append(writer, &group).await;
+        assert_eq!(
+            little.append(writer, &group).await,
+            expected,
+            "seed {seed}, step {step}"
+        );
+        assert_eq!(
+            ample.append(writer, &group).await,
+            expected,
+            "seed {seed}, step {step}"
+        );
+    }
+    let expected = without.totals().await;
+    assert_eq!(little.totals().await, expected, "seed {seed}");
+    assert_eq!(ample.totals().await, expected, "seed {seed}");
+}
+
+#[tokio::test]
+async fn a_recalled_duplicate_says_when_its_key_was_stored() {
+    let mut subject = Subject::open(1000).await;
+    let group = [batch(vec![event_with("t", "1", "{}")])];
+    let [first, second] = &mut subject.writers[..] else {
+        panic!("two writers");
+    };
+    let stored = super::append(&mut **first, &group).await;
+    let repeated = super::append(&mut **second, &group).await;
+    assert_eq!(repeated[0][0].outcome, Outcome::Duplicate);
+    assert_eq!(repeated[0][0].processed_at, stored[0][0].processed_at);
+}
+
+/// Each replica has its own memory; only the database knows what the others have stored.
+#[tokio::test]
+async fn a_conflict_with_what_another_replica_stored_after_a_deletion_is_found() {
+    let subject = Subject::open(1000).await;
+    let other = open_remembering(subject.database.url(), 1000);
+    let mut here = subject.store.writers.connect(2).await.unwrap();
+    let mut there = other.writers.connect(2).await.unwrap();
+    let ours = [batch(vec![event_with("t", "1", PAYLOADS[0])])];
+    let theirs = [batch(vec![event_with("t", "1", PAYLOADS[2])])];
+    super::append(&mut *here, &ours).await;
+    subject.database.execute(BY_HAND[1]).await;
+    let stored = super::append(&mut *there, &theirs).await;
+    assert_eq!(stored[0][0].outcome, Outcome::Stored);
+    assert!(matches!(
+        here.stage(&ours).await,
+        Err(StoreError::Contention(_))
+    ));
+    let answered = super::append(&mut *here, &ours).await;
+    assert_eq!(answered[0][0].outcome, Outcome::Conflict);
+}
