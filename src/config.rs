@@ -120,7 +120,7 @@ pub struct Config {
     pub restart_pause_ms_min: u64,
     /// The longest pause before a restart; each is twice the one before. 500.
     pub restart_pause_ms_max: u64,
-    /// Health after which an actor's next pause is the shortest again. 600.
+    /// Health after which an actor's next pause is the shortest again. 100.
     pub restart_healthy_ms: u64,
     /// Restarts in a row, with no health between them, after which an actor counts as failed. 10.
     pub restarts_max: u32,
@@ -299,7 +299,7 @@ impl Config {
                 .unwrap_or(500),
             restart_healthy_ms: setting("RESTART_HEALTHY_MS", flags.restart_healthy_ms)?
                 .number(1..=600_000)?
-                .unwrap_or(600),
+                .unwrap_or(100),
             restarts_max: setting("RESTARTS_MAX", flags.restarts_max)?
                 .number(1..=1_000)?
                 .unwrap_or(10),

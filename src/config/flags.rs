@@ -182,7 +182,7 @@ pub(super) struct Flags {
     /// Longest pause before a restart; each is twice the one before [default: 500]
     #[arg(long, value_name = "MS", help_heading = "Actors")]
     pub(super) restart_pause_ms_max: Option<String>,
-    /// Health after which the pauses start again with the shortest [default: 600]
+    /// Health after which the pauses start again with the shortest [default: 100]
     #[arg(long, value_name = "MS", help_heading = "Actors")]
     pub(super) restart_healthy_ms: Option<String>,
     /// Restarts in a row after which an actor counts as failed [default: 10]
