@@ -19,6 +19,7 @@ mod crashes;
 mod dashboard;
 mod errors;
 mod faults;
+mod formats;
 mod logs;
 mod metrics;
 mod outages;
