@@ -208,6 +208,9 @@ pause.addEventListener("click", () => {
     isAbreast = false;
     clearTimeout(windowEnd);
     stream.stop();
+    // What was received is shown at once: nothing may move afterwards.
+    clearTimeout(drawing);
+    draw();
     showState("paused");
   } else {
     // Without a cursor it goes on at the end of the log, and what is shown is older than that.
