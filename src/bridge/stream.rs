@@ -1,7 +1,9 @@
 //! The stream's commands, and entries out of their answers. Used by the bridge actor; knows Redis
 //! and nothing of events. <https://redis.io/docs/latest/develop/data-types/streams/>
 
-use redis::{AsyncConnectionConfig, Client, RedisError, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Pipeline, RedisError, Value, aio::MultiplexedConnection,
+};
 use std::time::Duration;
 
 /// The longest a connection may take to be made.
@@ -139,19 +141,27 @@ impl StreamConnection {
 
     /// Acknowledges entries and deletes them: what is stored need not be kept twice.
     pub(super) async fn acknowledge(&mut self, ids: &[String]) -> Result<(), RedisError> {
-        redis::pipe()
-            .cmd("XACK")
-            .arg(&self.names.stream)
-            .arg(&self.names.group)
-            .arg(ids)
-            .ignore()
-            .cmd("XDEL")
-            .arg(&self.names.stream)
-            .arg(ids)
-            .ignore()
+        acknowledgement(&self.names, ids)
             .query_async(&mut self.connection)
             .await
     }
+}
+
+/// One transaction: an entry that is acknowledged and not deleted belongs to nobody, and would stay
+/// in the stream for ever.
+fn acknowledgement(names: &StreamNames, ids: &[String]) -> Pipeline {
+    let mut both = redis::pipe();
+    both.atomic()
+        .cmd("XACK")
+        .arg(&names.stream)
+        .arg(&names.group)
+        .arg(ids)
+        .ignore()
+        .cmd("XDEL")
+        .arg(&names.stream)
+        .arg(ids)
+        .ignore();
+    both
 }
 
 /// `nil`, or one pair of a stream's name and its entries.
@@ -249,6 +259,22 @@ mod tests {
         );
         assert_eq!(entries[0].size_bytes(), 7);
         assert_eq!((entries[1].id.as_str(), &entries[1].fields), ("2-0", &None));
+    }
+
+    #[test]
+    fn whoever_dies_halfway_has_neither_acknowledged_nor_deleted() {
+        let names = StreamNames {
+            stream: "s".to_owned(),
+            group: "g".to_owned(),
+            consumer: "c".to_owned(),
+        };
+        let sent = acknowledgement(&names, &["1-0".to_owned(), "2-0".to_owned()]);
+        let sent = String::from_utf8(sent.get_packed_pipeline()).unwrap();
+        let words = sent
+            .split("\r\n")
+            .filter(|word| !word.starts_with(['*', '$']));
+        let expected = "MULTI XACK s g 1-0 2-0 XDEL s 1-0 2-0 EXEC ";
+        assert_eq!(words.collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]
