@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_dies_halfway_has_neither_acknowledged_nor_deleted() {
+    fn entries_are_acknowledged_and_deleted_in_one_transaction() {
         let names = StreamNames {
             stream: "s".to_owned(),
             group: "g".to_owned(),

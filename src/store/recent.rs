@@ -112,17 +112,19 @@ impl RecentKeys {
         recollection
     }
 
-    /// Whether what was recalled holds in a transaction that has read this epoch. Where it does not,
-    /// everything is forgotten, and the same group can be tried again.
+    /// Whether what was recalled holds in a transaction that has read this epoch. Where it does not, the
+    /// same group can be tried again.
     pub(super) fn holds(&self, recollection: &mut Recollection, epoch: Epoch) -> bool {
         let mut memory = self.memory();
-        if memory.epoch == Some(epoch) {
-            return true;
+        if memory.epoch != Some(epoch) {
+            memory.forget();
+            memory.epoch = Some(epoch);
         }
-        memory.forget();
-        memory.epoch = Some(epoch);
+        // Another transaction may have seen the change first: then the memory is of this epoch, and
+        // what was recalled before is of the one that is gone.
+        let is_of_this_session = memory.session == recollection.session;
         recollection.session = memory.session;
-        !recollection.is_relied_on
+        is_of_this_session || !recollection.is_relied_on
     }
 
     /// After the commit: what the group has stored or found stored, by the plan's order of first

@@ -85,6 +85,22 @@ fn another_epoch_forgets_everything_and_asks_to_try_again() {
 }
 
 #[test]
+fn what_was_recalled_does_not_hold_where_another_transaction_saw_the_change_first() {
+    let recent = RecentKeys::new(100);
+    pass(&recent, EPOCH, &[("a", "{}")], 5);
+    let group = group(&[("a", "{}")]);
+    let mut recollection = recent.recall(&GroupPlan::new(&group));
+    let changed = Epoch {
+        deletions: 8,
+        ..EPOCH
+    };
+    assert!(pass(&recent, changed, &[("b", "{}")], 6).is_some());
+    assert!(!recent.holds(&mut recollection, changed));
+    let nothing = recent.recall(&GroupPlan::new(&group));
+    assert_eq!(nothing.of(0), None);
+}
+
+#[test]
 fn what_was_committed_before_a_lost_connection_is_not_remembered_after_it() {
     let recent = RecentKeys::new(100);
     let group = group(&[("a", "{}")]);

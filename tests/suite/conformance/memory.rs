@@ -41,7 +41,7 @@ impl Subject {
         }
     }
 
-    /// By request, by event: the outcome, and whether it says that it was stored just now.
+    /// The outcomes, by request and by event.
     async fn append(&mut self, writer: usize, group: &[Arc<EventBatch>]) -> Vec<Vec<Outcome>> {
         let writer = &mut self.writers[writer];
         let staged = loop {
