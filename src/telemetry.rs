@@ -110,15 +110,25 @@ fn subscriber(
     Ok(Box::new(log.with(shown).with(kept)))
 }
 
+/// What a panic said, and where in the source it happened: the first for anybody, the second for
+/// the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panic {
+    /// Its message.
+    pub message: String,
+    /// `file:line:column`.
+    pub location: String,
+}
+
 thread_local! {
-    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static LAST_PANIC: RefCell<Option<Panic>> = const { RefCell::new(None) };
     static QUIET_DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What the latest panic of this thread said and where it happened, once: `"message at file:1:2"`.
+/// The latest panic of this thread, once.
 ///
 /// `None` where there was none since the last call, or before [`init`].
-pub fn take_last_panic() -> Option<String> {
+pub fn take_last_panic() -> Option<Panic> {
     LAST_PANIC.with_borrow_mut(Option::take)
 }
 
@@ -147,7 +157,10 @@ fn observe_panic(info: &PanicHookInfo<'_>) {
     let is_quiet = QUIET_DEPTH.try_with(Cell::get).unwrap_or_default() > 0;
     let _ = LAST_PANIC.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
-            *last = Some(format!("{message} at {location}"));
+            *last = Some(Panic {
+                message: message.to_owned(),
+                location: location.clone(),
+            });
         }
     });
     if !is_quiet {
@@ -280,11 +293,9 @@ mod tests {
         let text = logged(LogFormat::Text, "info", || {
             observed(|| {
                 let _ = panic::catch_unwind(|| panic!("first\nsecond"));
-                let reason = take_last_panic().unwrap();
-                assert!(
-                    reason.starts_with("first\nsecond at src/telemetry.rs:"),
-                    "{reason}"
-                );
+                let last = take_last_panic().unwrap();
+                assert_eq!(last.message, "first\nsecond");
+                assert!(last.location.starts_with("src/telemetry.rs:"), "{last:?}");
                 assert_eq!(take_last_panic(), None);
             });
         });
@@ -301,7 +312,7 @@ mod tests {
             observed(|| {
                 let caught = panic::catch_unwind(|| quiet_panics(|| panic!("hush")));
                 assert!(caught.is_err());
-                assert!(take_last_panic().unwrap().starts_with("hush at "));
+                assert_eq!(take_last_panic().unwrap().message, "hush");
                 let _ = panic::catch_unwind(|| panic!("loud"));
             });
         });

@@ -103,3 +103,15 @@ pub enum CrashPoint {
     /// After the next commit has succeeded and before anybody was told.
     AfterCommit,
 }
+
+impl CrashPoint {
+    /// The name in requests and in what is said of the actor afterwards.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Now => "now",
+            Self::Idle => "idle",
+            Self::BeforeCommit => "before-commit",
+            Self::AfterCommit => "after-commit",
+        }
+    }
+}

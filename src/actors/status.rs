@@ -274,7 +274,7 @@ impl ActorStatus {
     /// The real thing: unwinds through the actor, up to its supervisor.
     #[expect(clippy::panic, reason = "an operator asked for a panic")]
     pub(super) fn panic_now(&self, at: CrashPoint) -> ! {
-        panic!("crash of {} requested ({at:?})", self.name())
+        panic!("crashed on request ({})", at.as_str())
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {

@@ -5,7 +5,7 @@
 //! future that the actor has spawned are dropped, so work that must survive lives in its fields.
 
 use super::status::ActorStatus;
-use crate::telemetry;
+use crate::telemetry::{self, Panic};
 use actix::{
     Actor, Addr, ArbiterHandle, Context, Supervised,
     dev::{ContextFut, channel},
@@ -73,7 +73,10 @@ async fn supervise<A>(
         let mut end = live(&mut actor).await;
         // Until a restart succeeds: `restarting` is the actor's code and may panic, too.
         loop {
-            let reason = end.unwrap_or_else(|| "stopped".to_owned());
+            let (reason, location) = match end {
+                Some(panic) => (panic.message, Some(panic.location)),
+                None => ("stopped".to_owned(), None),
+            };
             let in_a_row = status.has_ended(reason.clone(), policy.restarts_max);
             let pause = policy.pause(in_a_row);
             tracing::warn!(
@@ -82,6 +85,7 @@ async fn supervise<A>(
                 in_a_row,
                 pause_ms = pause.as_millis(),
                 reason,
+                location,
                 "actor ended, restarting it",
             );
             sleep(pause).await;
@@ -89,14 +93,14 @@ async fn supervise<A>(
                 Ok(true) => break,
                 // Nobody can send to it any more: the process is going down.
                 Ok(false) => return,
-                Err(reason) => end = Some(reason),
+                Err(panic) => end = Some(panic),
             }
         }
     }
 }
 
-/// One life of an actor. Returns the panic's message, or nothing where it stopped by itself.
-async fn live<A>(actor: &mut ContextFut<A, Context<A>>) -> Option<String>
+/// One life of an actor. Returns the panic that ended it, or nothing where it stopped by itself.
+async fn live<A>(actor: &mut ContextFut<A, Context<A>>) -> Option<Panic>
 where
     A: Actor<Context = Context<A>>,
 {
@@ -105,17 +109,21 @@ where
         // `restarting`; actix's own state is replaced by its `restart`.
         match caught(|| Pin::new(&mut *actor).poll(cx)) {
             Ok(poll) => poll.map(|()| None),
-            Err(reason) => Poll::Ready(Some(reason)),
+            Err(panic) => Poll::Ready(Some(panic)),
         }
     })
     .await
 }
 
-/// Runs the actor's code. A panic comes back as its message; it is not logged here, because the
-/// restart that follows is one line in the log and has it.
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    telemetry::quiet_panics(|| catch_unwind(AssertUnwindSafe(run)))
-        .map_err(|_| telemetry::take_last_panic().unwrap_or_else(|| "panicked".to_owned()))
+/// Runs the actor's code. A panic is not logged here, because the restart that follows is one line
+/// in the log and has it.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    telemetry::quiet_panics(|| catch_unwind(AssertUnwindSafe(run))).map_err(|_| {
+        telemetry::take_last_panic().unwrap_or_else(|| Panic {
+            message: "panicked".to_owned(),
+            location: "unknown".to_owned(),
+        })
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The log: the files that keep it, and what it warns of at the start.
 
-use crate::support::{Database, Engine, Process, TestApp, eventually, oncelog};
+use crate::support::{Database, Engine, Process, TestApp, event, eventually, oncelog};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use std::{fs, sync::Arc, time::Duration};
@@ -88,4 +88,43 @@ async fn a_database_that_may_forget_is_told_in_health_and_log() {
         unsound.log().contains("NOT DURABLE")
     })
     .await;
+}
+
+#[tokio::test]
+async fn why_an_actor_ended_is_a_sentence_and_where_is_for_the_log() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    for (crash, reason) in [
+        ("", "crashed on request (now)"),
+        (
+            r#"{"at":"before-commit"}"#,
+            "crashed on request (before-commit)",
+        ),
+        (
+            r#"{"at":"after-commit"}"#,
+            "crashed on request (after-commit)",
+        ),
+        (r#"{"mode":"stop"}"#, "stopped"),
+    ] {
+        let path = "/admin/actors/persist-0/crash";
+        eventually("the actor can be crashed", WITHIN, async || {
+            app.post(path, crash).await.status == 202
+        })
+        .await;
+        // Around a commit there has to be one.
+        app.publish(&event("orders", reason)).await.ok();
+        eventually(reason, WITHIN, async || {
+            let actors = app.actors().await;
+            let actor = actors.iter().find(|actor| actor["name"] == "persist-0");
+            actor.unwrap()["last_failure"]["reason"] == reason
+        })
+        .await;
+    }
+    let log = app.log();
+    let ends: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("actor ended"))
+        .collect();
+    assert_eq!(ends.len(), 4, "{log}");
+    assert!(ends[0].contains("location=\"src/"), "{log}");
+    assert!(!ends[3].contains("location"), "{log}");
 }

@@ -134,7 +134,7 @@ fn retry_letter() -> Call {
 fn actors() -> Call {
     let actor = value!({"name": "persist-0", "kind": "persist", "shard": 0, "state": "running",
         "restarts": 1, "started_at": "2026-01-31T12:00:00.000000Z",
-        "last_failure": {"reason": "a crash was asked for", "at": "2026-01-31T11:59:59.990000Z"},
+        "last_failure": {"reason": "crashed on request (now)", "at": "2026-01-31T11:59:59.990000Z"},
         "mailbox_depth": 0, "connected": true});
     operate(
         "listActors",
