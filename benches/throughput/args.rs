@@ -74,10 +74,11 @@ impl Args {
         !self.keep && self.prefill == 0
     }
 
+    /// Absolute: the server is started in another directory.
     pub(crate) fn server(&self) -> PathBuf {
-        self.server
-            .clone()
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_oncelog").into())
+        let path = self.server.as_deref();
+        let path = path.unwrap_or_else(|| env!("CARGO_BIN_EXE_oncelog").as_ref());
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
 
     pub(crate) fn wants(&self, workload: &str, is_main: bool) -> bool {

@@ -12,6 +12,7 @@ mod http;
 mod latency;
 mod load;
 mod meters;
+mod prefill;
 mod raw;
 mod report;
 mod rounds;

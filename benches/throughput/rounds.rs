@@ -7,7 +7,7 @@ use crate::{
     http::Connection,
     load::{self, Account, Clock, Measured, Shape},
     meters::{self, Meters},
-    raw,
+    prefill, raw,
     servers::{Oncelog, Postgres, Redis},
 };
 use anyhow::{Context, Result, ensure};
@@ -109,7 +109,8 @@ impl Lab {
             .await?;
         lab.migrate(&Backend::Postgres("blank")).await?;
         if lab.args.prefill > 0 {
-            raw::prefill(&lab.postgres.options("blank"), lab.args.prefill).await?;
+            let rows = 0..lab.args.prefill;
+            prefill::prefill(&lab.postgres.options("blank"), rows).await?;
         }
         for database in ["raw", "service"] {
             lab.make_blank(&Backend::Postgres(database)).await?;
