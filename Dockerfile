@@ -15,7 +15,7 @@ RUN --mount=type=cache,id=oncelog-registry,target=/usr/local/cargo/registry,shar
     --mount=type=cache,id=oncelog-target,target=/cache/target,sharing=locked \
     mkdir -p src publisher/src benches tests/suite \
  && echo 'fn main() {}' | tee build.rs src/main.rs publisher/src/main.rs benches/throughput.rs \
-        tests/suite/main.rs \
+        benches/ingest.rs tests/suite/main.rs \
  && touch src/lib.rs \
  && cargo build --release --locked --workspace \
  && rm -r build.rs src publisher/src

@@ -246,3 +246,13 @@ pub fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         )),
     }
 }
+
+/// Lays a group out and encodes it as the parameters of Postgres's statement, without a database; gives the
+/// number of its rows. For `benches/ingest`, which measures what that costs.
+///
+/// # Errors
+/// [`StoreError::Refused`] where a value has no such encoding, which no event has.
+#[doc(hidden)]
+pub fn encode_for_postgres(group: &[Arc<EventBatch>]) -> Result<usize, StoreError> {
+    postgres::encode(group).map_err(StoreError::Refused)
+}

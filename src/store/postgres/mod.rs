@@ -14,6 +14,7 @@ use super::{
 };
 use error::translate;
 use reader::PostgresReader;
+pub(super) use rows::encode;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
     migrate::Migrator,

@@ -2,8 +2,13 @@
 //! the writer.
 
 use super::reader::decode;
-use crate::store::plan::{Deltas, GroupPlan, TopicDelta};
+use crate::{
+    domain::EventBatch,
+    store::plan::{Deltas, GroupPlan, TopicDelta},
+};
 use chrono::{DateTime, Utc};
+use sqlx::{Arguments, postgres::PgArguments};
+use std::{hint::black_box, sync::Arc};
 
 /// Some events as the column arrays that `unnest` takes.
 pub(super) struct Columns<'a> {
@@ -39,6 +44,29 @@ impl<'a> Columns<'a> {
         }
         columns
     }
+
+    /// The first parameters of a statement, `$1` to `$6`.
+    pub(super) fn arguments(&self) -> Result<PgArguments, sqlx::Error> {
+        let encode = || {
+            let mut arguments = PgArguments::default();
+            arguments.add(&self.topics)?;
+            arguments.add(&self.event_ids)?;
+            arguments.add(&self.timestamps)?;
+            arguments.add(&self.sources)?;
+            arguments.add(&self.payloads)?;
+            arguments.add(&self.places)?;
+            Ok(arguments)
+        };
+        encode().map_err(sqlx::Error::Encode)
+    }
+}
+
+/// Lays out a group and encodes it as a writer does; the number of its rows.
+pub(in crate::store) fn encode(group: &[Arc<EventBatch>]) -> Result<usize, sqlx::Error> {
+    let plan = GroupPlan::new(group);
+    let columns = Columns::new(&plan, plan.firsts());
+    black_box(columns.arguments()?);
+    Ok(plan.firsts().len())
 }
 
 /// What a group adds to the counters of its topics.

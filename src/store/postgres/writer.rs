@@ -181,7 +181,7 @@ impl PostgresWriter {
         let columns = Columns::new(plan, places);
         let topics = TopicColumns::new(deltas);
         let maybe_new = topics.stored_in(|topic| !self.known_topics.contains(topic));
-        let row: PgRow = sqlx::query(
+        let row: PgRow = sqlx::query_with(
             "with inserted as ( \
                  insert into processed_events \
                      (topic, event_id, timestamp, source, payload, txn, seq) \
@@ -220,13 +220,8 @@ impl PostgresWriter {
                     (select statements from deletions) as deletions, \
                     pg_postmaster_start_time() as server_started \
              from every_one",
+            columns.arguments()?,
         )
-        .bind(&columns.topics)
-        .bind(&columns.event_ids)
-        .bind(&columns.timestamps)
-        .bind(&columns.sources)
-        .bind(&columns.payloads)
-        .bind(&columns.places)
         .bind(&maybe_new)
         .bind(&topics.names)
         .bind(&topics.unique_counts)
@@ -261,20 +256,15 @@ impl PostgresWriter {
         places: &[usize],
     ) -> Result<Vec<StoredRow>, sqlx::Error> {
         let columns = Columns::new(plan, places);
-        sqlx::query(
+        sqlx::query_with(
             "select e.seq, p.processed_at, p.txn, p.seq as stored_seq, \
                     p.timestamp = e.timestamp and p.source = e.source \
                     and p.payload = e.payload::jsonb as says_the_same \
              from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
                   as e (topic, event_id, timestamp, source, payload, seq) \
              join processed_events p on p.topic = e.topic and p.event_id = e.event_id",
+            columns.arguments()?,
         )
-        .bind(&columns.topics)
-        .bind(&columns.event_ids)
-        .bind(&columns.timestamps)
-        .bind(&columns.sources)
-        .bind(&columns.payloads)
-        .bind(&columns.places)
         .try_map(StoredRow::read)
         .fetch_all(&mut self.connection)
         .await
