@@ -142,6 +142,11 @@ start_redis() {
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --workspace --locked check licenses bans sources
+else
+    echo "test.sh: no cargo-deny: licences, bans and sources of the dependencies are not checked" >&2
+fi
 start_postgres
 start_redis
 browser_failure=
