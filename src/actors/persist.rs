@@ -154,10 +154,10 @@ impl PersistActor {
         let txn = Rc::clone(&flight.txn);
         let transaction = async move {
             let mut writer = writer;
-            let result = store_group(&mut *writer, &group, &txn, |point| {
-                sabotage(&status, crash, point);
-            })
-            .await;
+            let own_messages = group.len();
+            let is_more_waiting = || status.mailbox_depth() > own_messages;
+            let sabotage = |point| sabotage(&status, crash, point);
+            let result = store_group(&mut *writer, &group, &txn, is_more_waiting, sabotage).await;
             (writer, result)
         };
         ctx.spawn(
@@ -357,6 +357,7 @@ async fn store_group(
     writer: &mut dyn EventWriter,
     group: &[Arc<EventBatch>],
     txn: &Cell<Option<TxnId>>,
+    is_more_waiting: impl Fn() -> bool,
     at: impl Fn(CrashPoint),
 ) -> Result<GroupReceipts, StoreError> {
     if let Some(earlier) = txn.get() {
@@ -368,7 +369,11 @@ async fn store_group(
     let staged = writer.stage(group).await?;
     txn.set(Some(staged.txn));
     at(CrashPoint::BeforeCommit);
-    writer.commit().await?;
+    if is_more_waiting() {
+        writer.commit_and_go_on().await?;
+    } else {
+        writer.commit().await?;
+    }
     at(CrashPoint::AfterCommit);
     Ok(staged.receipts)
 }

@@ -217,9 +217,14 @@ impl ActorStatus {
                 .last_failure
                 .clone()
                 .map(|failure| (failure.reason, failure.at)),
-            mailbox_depth: self.0.messages.load(Ordering::Relaxed),
+            mailbox_depth: self.mailbox_depth(),
             is_connected: self.is_connected(),
         }
+    }
+
+    /// Requests that wait with this actor or are in its hands.
+    pub(super) fn mailbox_depth(&self) -> usize {
+        self.0.messages.load(Ordering::Relaxed)
     }
 
     /// Counts a request with this actor for as long as the guard lives.

@@ -91,14 +91,15 @@ pub struct HttpLimits {
 /// Puts the routes into an application.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .configure(dashboard::routes)
-        .configure(openapi::routes)
+        // Routes are tried in this order.
         .service(resource("/publish", "POST", web::post().to(publish::one)))
         .service(resource(
             "/publish/batch",
             "POST",
             web::post().to(publish::batch),
         ))
+        .configure(dashboard::routes)
+        .configure(openapi::routes)
         .service(readable("/events", get().to(events::list)))
         .service(readable("/events/stream", get().to(stream::subscribe)))
         .service(readable(

@@ -79,6 +79,12 @@ pub trait EventWriter: Send {
     /// Makes the staged group durable.
     fn commit(&mut self) -> StoreFuture<'_, ()>;
 
+    /// The same, where another group is waiting to be staged: the next transaction may be opened on
+    /// the same way.
+    fn commit_and_go_on(&mut self) -> StoreFuture<'_, ()> {
+        self.commit()
+    }
+
     /// Says what became of an earlier writer's transaction: the receipts where it committed, or
     /// `None` where nothing of it is stored and nothing ever will be.
     fn settle<'a>(

@@ -24,7 +24,12 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
         .max_lifetime(None)
         .idle_timeout(None)
         .acquire_timeout(options.connect_timeout)
-        .connect_lazy_with(database.named("signals"));
+        // A word that is lost with the server had nobody left to hear it: no need to wait for the disk.
+        .connect_lazy_with(
+            database
+                .named("signals")
+                .options([("synchronous_commit", "off")]),
+        );
     let mut listener = PgListener::connect_with(&pool).await.map_err(translate)?;
     listener.eager_reconnect(false);
     within(options, "listen", listener.listen(CHANNEL)).await?;

@@ -27,6 +27,9 @@ const SLOTS_MAX: i32 = 512;
 const KNOWN_TOPICS_MAX: usize = 10_000;
 /// Transactions after which a writer folds what they have done for their topics.
 const UNFOLDED_MAX: u32 = 256;
+/// For so long a transaction that was opened with the commit before it is good for the next group. Far
+/// less than `idle_in_transaction_session_timeout`.
+const OPENED_AHEAD_MAX: Duration = Duration::from_secs(1);
 /// How often a predecessor's transaction is asked after while it is still running.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
@@ -40,6 +43,8 @@ pub(super) struct PostgresWriter {
     known_topics: HashSet<String>,
     /// What is known once the staged group is committed.
     staged: Option<StagedKnowledge>,
+    /// When a transaction was opened, together with the commit before it, that holds nothing yet.
+    opened_ahead: Option<Instant>,
 }
 
 /// What a commit makes certain.
@@ -86,12 +91,17 @@ impl PostgresWriter {
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
             staged: None,
+            opened_ahead: None,
         })
     }
 
     async fn stage_plan(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
         let options = self.database.options;
-        within(options, "begin", self.execute("begin")).await?;
+        match self.opened_ahead.take() {
+            Some(opened) if opened.elapsed() < OPENED_AHEAD_MAX => {}
+            Some(_) => within(options, "begin", self.execute("rollback; begin")).await?,
+            None => within(options, "begin", self.execute("begin")).await?,
+        }
         match self.fill_transaction(plan).await {
             Ok(staged) => Ok(staged),
             Err(error) => {
@@ -115,9 +125,11 @@ impl PostgresWriter {
         let append = self.append(plan, &unknown, &deltas);
         let (verdicts, counted) = match within(options, "append", append).await? {
             Appended::AndCounted(counted) => (hoped, counted),
-            Appended::Only(inserted) => {
+            Appended::Only { inserted, now } => {
                 verdicts.insert(&inserted);
-                self.count_others(plan, verdicts).await?
+                let (verdicts, counted) = self.count_others(plan, verdicts).await?;
+                // The rows carry the time of the statement that inserted them.
+                (verdicts, Counted { now, ..counted })
             }
         };
         if !self.database.recent.holds(&mut recollection, counted.epoch) {
@@ -149,6 +161,19 @@ impl PostgresWriter {
             .map(drop)
     }
 
+    async fn commit_by(&mut self, statements: &'static str) -> Result<(), StoreError> {
+        let options = self.database.options;
+        // Whatever goes wrong from here on, only the transaction's status tells what became of it.
+        within(options, "commit", self.execute(statements))
+            .await
+            .map_err(as_unknown)?;
+        self.database.has_committed();
+        if let Some(staged) = self.staged.take() {
+            self.learn(staged);
+        }
+        Ok(())
+    }
+
     /// Some of the events were not new: looks at what is stored instead, and counts all of them.
     async fn count_others(
         &mut self,
@@ -165,7 +190,7 @@ impl PostgresWriter {
         let count = self.append(plan, &[], &deltas);
         match within(options, "count", count).await? {
             Appended::AndCounted(counted) => Ok((verdicts, counted)),
-            Appended::Only(_) => Err(try_again()),
+            Appended::Only { .. } => Err(try_again()),
         }
     }
 
@@ -184,9 +209,9 @@ impl PostgresWriter {
         let row: PgRow = sqlx::query_with(
             "with inserted as ( \
                  insert into processed_events \
-                     (topic, event_id, timestamp, source, payload, txn, seq) \
+                     (topic, event_id, timestamp, source, payload, processed_at, txn, seq) \
                  select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
-                        (select pg_current_xact_id()::text::bigint), e.seq \
+                        statement_timestamp(), (select pg_current_xact_id()::text::bigint), e.seq \
                  from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
                       as e (topic, event_id, timestamp, source, payload, seq) \
                  on conflict (topic, event_id) do nothing \
@@ -194,18 +219,19 @@ impl PostgresWriter {
              ), every_one as ( \
                  select count(*) = cardinality($6::int[]) as is_new from inserted \
              ), seen_first as ( \
-                 insert into topics (topic) \
-                 select unnest($7::text[]) from every_one where is_new \
+                 insert into topics (topic, first_stored_at) \
+                 select unnest($7::text[]), statement_timestamp() from every_one where is_new \
                  on conflict (topic) do nothing \
                  returning 1 \
              ), per_topic as ( \
-                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts) \
-                 select $11, $8, $9, $10 from every_one where is_new \
+                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts, stored_at) \
+                 select $11, $8, $9, $10, statement_timestamp() from every_one where is_new \
              ), in_all as ( \
                  insert into system_stats as s \
                      (slot, received_count, unique_processed_count, duplicate_dropped_count, \
                       conflict_count, topics_count, updated_at) \
-                 select $11, $12, $13, $14, $15, (select count(*) from seen_first), now() \
+                 select $11, $12, $13, $14, $15, (select count(*) from seen_first), \
+                        statement_timestamp() \
                  from every_one where is_new \
                  on conflict (slot) do update set \
                      received_count = s.received_count + excluded.received_count, \
@@ -216,7 +242,7 @@ impl PostgresWriter {
                      updated_at = excluded.updated_at \
              ) \
              select case when not is_new then array(select seq from inserted) end as inserted, \
-                    pg_current_xact_id()::text::bigint as txn, now() as now, \
+                    pg_current_xact_id()::text::bigint as txn, statement_timestamp() as now, \
                     (select statements from deletions) as deletions, \
                     pg_postmaster_start_time() as server_started \
              from every_one",
@@ -233,14 +259,16 @@ impl PostgresWriter {
         .bind(deltas.conflicts)
         .fetch_one(&mut self.connection)
         .await?;
+        let now = timestamp(row.try_get("now")?)?;
         if let Some(inserted) = row.try_get::<Option<Vec<i32>>, _>("inserted")? {
             let places = inserted.into_iter().map(place_of);
-            return places.collect::<Result<_, _>>().map(Appended::Only);
+            let inserted = places.collect::<Result<_, _>>()?;
+            return Ok(Appended::Only { inserted, now });
         }
         self.unfolded = self.unfolded.saturating_add(1);
         Ok(Appended::AndCounted(Counted {
             txn: TxnId(row.try_get("txn")?),
-            now: timestamp(row.try_get("now")?)?,
+            now,
             new_topics: maybe_new.into_iter().map(str::to_owned).collect(),
             epoch: Epoch {
                 deletions: row.try_get("deletions")?,
@@ -364,16 +392,13 @@ impl EventWriter for PostgresWriter {
     }
 
     fn commit(&mut self) -> StoreFuture<'_, ()> {
+        Box::pin(self.commit_by("commit"))
+    }
+
+    fn commit_and_go_on(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let options = self.database.options;
-            // Whatever goes wrong from here on, only the transaction's status tells what became of it.
-            within(options, "commit", self.execute("commit"))
-                .await
-                .map_err(as_unknown)?;
-            self.database.has_committed();
-            if let Some(staged) = self.staged.take() {
-                self.learn(staged);
-            }
+            self.commit_by("commit; begin").await?;
+            self.opened_ahead = Some(Instant::now());
             Ok(())
         })
     }
@@ -405,8 +430,11 @@ fn as_unknown(error: StoreError) -> StoreError {
 enum Appended {
     /// They were.
     AndCounted(Counted),
-    /// Only those at these places were, and nothing is counted yet.
-    Only(Vec<usize>),
+    /// Only those at these places were, at that time, and nothing is counted yet.
+    Only {
+        inserted: Vec<usize>,
+        now: Timestamp,
+    },
 }
 
 struct Counted {
