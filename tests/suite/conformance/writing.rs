@@ -115,6 +115,34 @@ async fn a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts(e
     assert_eq!(fixture.store.reader.totals().await.unwrap().received, 7);
 }
 
+async fn groups_that_follow_one_another_are_stored_at_their_own_times(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let mut writer = fixture.writer().await;
+    let mut receipts = Vec::new();
+    for id in ["first", "last"] {
+        // The last one holds a conflict, so that it takes more than one statement.
+        let group = [batch(vec![event("t", "old", id), event("t", id, "a")])];
+        let staged = writer.stage(&group).await.unwrap();
+        writer.commit_and_go_on().await.unwrap();
+        receipts.push(staged.receipts[0][1].processed_at);
+        let mut other = fixture.store.writers.connect(1).await.unwrap();
+        let between = batch(vec![event("other", id, "a")]);
+        receipts.push(append(&mut *other, &[between]).await[0][0].processed_at);
+    }
+    assert!(receipts.is_sorted(), "{receipts:?}");
+    drop(writer);
+    for (id, place) in [("first", 0), ("last", 2)] {
+        let key = event("t", id, "a");
+        let reader = &fixture.store.reader;
+        let stored = reader.find(key.topic(), key.event_id()).await.unwrap();
+        assert_eq!(stored.unwrap().processed_at, receipts[place]);
+    }
+    let mut next = fixture.writer().await;
+    append(&mut *next, &[batch(vec![event("t", "next", "a")])]).await;
+    let totals = fixture.store.reader.totals().await.unwrap();
+    assert_eq!((totals.received, totals.unique_processed), (7, 6));
+}
+
 async fn what_another_writer_stored_meanwhile_is_not_settled_as_ones_own(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     let group = [batch(vec![event("t", "1", "a"), event("t", "2", "a")])];
@@ -224,6 +252,7 @@ on_both_engines!(
     of_repeats_within_a_group_the_one_sent_first_is_stored,
     what_is_staged_and_never_committed_is_gone_with_its_writer,
     a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts,
+    groups_that_follow_one_another_are_stored_at_their_own_times,
     what_another_writer_stored_meanwhile_is_not_settled_as_ones_own,
     a_writer_may_be_dropped_within_stage_and_within_commit,
     writers_with_overlapping_shuffled_batches_stay_exact,

@@ -164,7 +164,9 @@ impl Shared {
     }
 }
 
-/// The simple-query message `Q` with the text `commit`.
+/// The simple-query message `Q` with the text `commit`, alone or with the next `begin`.
 fn holds_commit(bytes: &[u8]) -> bool {
-    bytes.windows(7).any(|window| window == b"commit\0")
+    let ends = ["commit\0", "commit; begin\0"].map(str::as_bytes);
+    ends.iter()
+        .any(|text| bytes.windows(text.len()).any(|window| window == *text))
 }
