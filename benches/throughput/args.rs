@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 #[command(name = "scripts/bench.sh")]
 #[command(
     after_help = "Workloads: batch1000 batch100 single256 single64 latency repeats90 crashes \
-    stream sqlite. Exit code 1: an answer was not 200, or the table disagrees with the answers."
+    stream sqlite subscribers. Exit code 1: an answer was not 200, or the table disagrees with the answers."
 )]
 pub(crate) struct Args {
     /// The three main workloads in under a minute: shorter and fewer rounds

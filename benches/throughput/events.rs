@@ -1,6 +1,7 @@
 //! The events of the benchmark: the same number is always the same event, so that a repeat says what
-//! the first one said. Used by `load` and `raw`; knows nothing of how they are sent.
+//! the first one said. Used by `load`, `raw` and `stream`; knows nothing of how they are sent.
 
+use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const TOPICS: u64 = 100;
@@ -59,6 +60,10 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
+
     pub(crate) fn timestamp_us(self) -> u64 {
         EPOCH_US + self.number
     }
@@ -116,6 +121,15 @@ impl Event {
         self.write_payload(out);
         out.push(b'}');
     }
+}
+
+/// The number of the event that a text holds, by its payload.
+pub(crate) fn number_in(text: &[u8]) -> Result<u64> {
+    const BEFORE: &[u8] = b"{\"order\":1";
+    let start = text.windows(BEFORE.len()).position(|part| part == BEFORE);
+    let digits = start.and_then(|start| text[start + BEFORE.len()..].get(..9));
+    let digits = digits.context("an event that is not of this benchmark")?;
+    Ok(str::from_utf8(digits)?.parse()?)
 }
 
 fn write_digits(out: &mut Vec<u8>, mut value: u64, digits: usize) {

@@ -1,5 +1,5 @@
 //! The load generator: connections that publish one request after the other, in one thread, and the
-//! account of what was answered. Used by `rounds`.
+//! account of what was answered. Used by `rounds` and `subscribers`.
 
 use crate::{
     events::Source,
@@ -44,6 +44,16 @@ pub(crate) struct Account {
     pub(crate) stored: u64,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,
+    pub(crate) requests: Vec<Request>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// The number of its first event; without repeats the others follow it.
+    pub(crate) first: u64,
+    pub(crate) sent: Instant,
+    pub(crate) done: Instant,
 }
 
 /// What the measured time brought.
@@ -83,6 +93,7 @@ pub(crate) async fn run(
             shape,
             source: Arc::clone(source),
             events: Vec::new(),
+            first: 0,
             from,
             until,
             account: Account::default(),
@@ -122,6 +133,7 @@ impl Account {
         self.answered += other.answered;
         self.stored += other.stored;
         self.failures += other.failures;
+        self.requests.extend(other.requests);
         if self.first_failure.is_none() {
             self.first_failure = other.first_failure;
         }
@@ -134,6 +146,8 @@ struct Publisher {
     shape: Shape,
     source: Arc<Source>,
     events: Vec<u8>,
+    /// The number of the first of them.
+    first: u64,
     from: Instant,
     until: Instant,
     account: Account,
@@ -174,7 +188,9 @@ impl Publisher {
     fn prepare(&mut self) {
         self.events.clear();
         if self.shape.batch == 1 {
-            self.source.draw().write_json(&mut self.events);
+            let event = self.source.draw();
+            self.first = event.number();
+            event.write_json(&mut self.events);
             return self.connection.prepare("/publish", &self.events);
         }
         self.events.extend_from_slice(b"{\"events\":[");
@@ -182,7 +198,11 @@ impl Publisher {
             if place > 0 {
                 self.events.push(b',');
             }
-            self.source.draw().write_json(&mut self.events);
+            let event = self.source.draw();
+            if place == 0 {
+                self.first = event.number();
+            }
+            event.write_json(&mut self.events);
         }
         self.events.extend_from_slice(b"]}");
         self.connection.prepare("/publish/batch", &self.events);
@@ -210,6 +230,11 @@ impl Publisher {
             self.account.stored += number_of(answer.body, "\"stored\"")?;
         }
         self.account.answered += events;
+        self.account.requests.push(Request {
+            first: self.first,
+            sent,
+            done,
+        });
         if self.from <= done && done < self.until {
             self.measured.events += events;
             let latency_us = done.duration_since(sent).as_micros();

@@ -17,6 +17,8 @@ mod raw;
 mod report;
 mod rounds;
 mod servers;
+mod stream;
+mod subscribers;
 
 use anyhow::{Result, bail, ensure};
 use args::Args;
@@ -40,6 +42,8 @@ enum Kind {
     Stream,
     /// Publishing over HTTP with raw inserts, on SQLite.
     Sqlite,
+    /// What subscribers see of what is published, and what they cost.
+    Subscribers,
 }
 
 struct Workload {
@@ -107,7 +111,7 @@ impl Workload {
     }
 }
 
-const WORKLOADS: [Workload; 9] = [
+const WORKLOADS: [Workload; 10] = [
     Workload::publish("batch1000", "batches of 1000, 8 connections", 8, 1000)
         .goal(0.95)
         .main(),
@@ -137,6 +141,7 @@ const WORKLOADS: [Workload; 9] = [
     Workload::publish("sqlite", "SQLite, batches of 1000, 8 connections", 8, 1000)
         .kind(Kind::Sqlite)
         .goal(0.85),
+    Workload::publish("subscribers", "subscribers of the stream", 8, 1000).kind(Kind::Subscribers),
 ];
 
 fn main() -> ExitCode {
@@ -186,24 +191,27 @@ async fn run(args: Args) -> Result<()> {
     let mut lab = Lab::open(args).await?;
     print_conditions(&lab, cores)?;
     println!("{}", report::HEAD);
-    let mut latency_table = Vec::new();
+    let mut other_tables = Vec::new();
     let mut single_rate = None;
     for workload in &WORKLOADS {
         if !lab.args.wants(workload.name, workload.is_main) {
             continue;
         }
         let failures = lab.failures.len();
-        let outcome = if workload.kind == Kind::Latency {
-            latency::measure(&mut lab, workload.shape(), single_rate)
+        let shape = workload.shape();
+        let outcome = match workload.kind {
+            Kind::Latency => latency::measure(&mut lab, shape, single_rate)
                 .await
-                .map(|lines| latency_table = lines)
-        } else {
-            compare(&mut lab, workload).await.map(|line| {
+                .map(|lines| other_tables.extend(lines)),
+            Kind::Subscribers => subscribers::measure(&mut lab, shape)
+                .await
+                .map(|lines| other_tables.extend(lines)),
+            _ => compare(&mut lab, workload).await.map(|line| {
                 if workload.name == "single64" {
                     single_rate = Some(line.service_rate());
                 }
                 println!("{}", line.show(cores));
-            })
+            }),
         };
         // The other workloads are worth something all the same.
         if let Err(error) = outcome {
@@ -216,7 +224,7 @@ async fn run(args: Args) -> Result<()> {
             );
         }
     }
-    for line in &latency_table {
+    for line in &other_tables {
         println!("{line}");
     }
     println!(

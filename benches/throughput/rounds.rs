@@ -1,5 +1,5 @@
 //! One round: a database in its first state, the service or its rival on it, load, and the check that
-//! what was answered is what the database holds. Used by `main`.
+//! what was answered is what the database holds. Used by `main`; `subscribers` makes its rounds from the same parts.
 
 use crate::{
     args::Args,
@@ -74,7 +74,7 @@ pub(crate) struct ServiceRound {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Totals {
+pub(crate) struct Totals {
     rows: i64,
     received: i64,
     unique: i64,
@@ -124,7 +124,7 @@ impl Lab {
         self.start(&binary, backend, None).await?.stop().await
     }
 
-    async fn start(
+    pub(crate) async fn start(
         &self,
         binary: &Path,
         backend: &Backend,
@@ -175,12 +175,12 @@ impl Lab {
     }
 
     /// Other events than in any other round.
-    fn source(&mut self, repeats: f64) -> Arc<Source> {
+    pub(crate) fn source(&mut self, repeats: f64) -> Arc<Source> {
         self.rounds += 1;
         Arc::new(Source::new(self.rounds, repeats))
     }
 
-    async fn totals(&self, backend: &Backend) -> Result<Totals> {
+    pub(crate) async fn totals(&self, backend: &Backend) -> Result<Totals> {
         let (rows, received, unique) = match backend {
             Backend::Postgres(database) => {
                 let mut connection = self.postgres.options(database).connect().await?;
@@ -272,7 +272,7 @@ impl Lab {
     }
 
     /// Figures of a round that answered wrongly are worthless, and it is said so.
-    fn check(&mut self, before: Totals, after: Totals, account: &Account, log: &str) {
+    pub(crate) fn check(&mut self, before: Totals, after: Totals, account: &Account, log: &str) {
         let (answered, stored) = (account.answered.cast_signed(), account.stored.cast_signed());
         let rows = after.rows - before.rows;
         let received = after.received - before.received;
