@@ -123,11 +123,12 @@ impl Event {
     }
 }
 
-/// The number of the event that a text holds, by its payload.
+/// The number of the event that a text holds, by its payload; a database may have spaced it anew.
 pub(crate) fn number_in(text: &[u8]) -> Result<u64> {
-    const BEFORE: &[u8] = b"{\"order\":1";
-    let start = text.windows(BEFORE.len()).position(|part| part == BEFORE);
-    let digits = start.and_then(|start| text[start + BEFORE.len()..].get(..9));
+    const NAME: &[u8] = b"\"order\":";
+    let start = text.windows(NAME.len()).position(|part| part == NAME);
+    let value = start.map(|start| text[start + NAME.len()..].trim_ascii_start());
+    let digits = value.and_then(|value| value.strip_prefix(b"1")?.get(..9));
     let digits = digits.context("an event that is not of this benchmark")?;
     Ok(str::from_utf8(digits)?.parse()?)
 }
