@@ -1,11 +1,9 @@
 //! What a body may be: NDJSON, compressed, a CloudEvent; what of it is refused, and how. Over HTTP; the
 //! grammars themselves are tested beside their code.
 
-use crate::support::{Answer, Client, Engine, TestApp, event};
-use flate2::{Compression, write::GzEncoder};
+use crate::support::{Answer, Client, Engine, TestApp, brotli, event, gzip, zstd};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::Write;
 use tokio::task::JoinSet;
 
 on_both_engines!(
@@ -37,23 +35,6 @@ async fn post(client: &Client, path: &str, headers: &[(&str, &str)], body: Vec<u
 async fn post_lines(client: &Client, text: String) -> Answer {
     let headers = [("content-type", NDJSON)];
     post(client, "/publish/batch", &headers, text.into_bytes()).await
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zstd(body: &[u8]) -> Vec<u8> {
-    zstd::encode_all(body, 1).unwrap()
-}
-
-/// One meta-block that is not compressed and an empty last one (RFC 7932, section 9.2).
-fn brotli(body: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(body.len() - 1).unwrap();
-    let head = u32::from(length) << 4 | 1 << 20;
-    [&head.to_le_bytes()[..3], body, &[3]].concat()
 }
 
 fn encodings(body: &[u8]) -> [(&'static str, Vec<u8>); 3] {

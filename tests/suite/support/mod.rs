@@ -3,6 +3,7 @@
 mod app;
 mod certificate;
 mod client;
+mod compression;
 mod database;
 mod exposition;
 mod postgres;
@@ -13,6 +14,7 @@ mod subscriber;
 pub(crate) use app::{TestApp, oncelog, publisher};
 pub(crate) use certificate::TestCertificate;
 pub(crate) use client::{Answer, Client, event, http_client};
+pub(crate) use compression::{brotli, gzip, zstd};
 pub(crate) use database::{Database, Engine};
 pub(crate) use exposition::Exposition;
 pub(crate) use postgres::PostgresServer;
