@@ -77,7 +77,12 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         .max_connections(options.read_connections_max)
         .acquire_timeout(options.connect_timeout)
         .test_before_acquire(true)
-        .connect_lazy_with(database.named("reader"));
+        .connect_lazy_with(database.named("reader").options([
+            // A page follows an index, and sorts within a transaction at most. On a table that grew
+            // since its last `analyze` the planner would rather sort all that is to come.
+            ("enable_sort", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+        ]));
     let reader = Arc::new(PostgresReader::new(Arc::clone(&database), pool));
     Ok(Store {
         writers: Arc::new(PostgresWriters(database)),
