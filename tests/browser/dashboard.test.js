@@ -71,7 +71,7 @@ describe("without tokens", () => {
       await Promise.all(publishes);
       await shows(page, "unique", count + 5);
     }
-    assert.match(await card(page, "persist-0").innerText(), /Ended .* crash of persist-0 requested/);
+    assert.match(await card(page, "persist-0").innerText(), /Ended .* crashed on request \(now\)/);
     assert.deepEqual(page.complaints, []);
     await page.context().close();
   });
