@@ -16,7 +16,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
     pub(super) status: u16,
-    is_of_http_1_0: bool,
     headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
@@ -35,8 +34,7 @@ impl Reply {
     }
 
     fn is_last(&self) -> bool {
-        let connection = self.header("connection").to_ascii_lowercase();
-        connection == "close" || (self.is_of_http_1_0 && connection != "keep-alive")
+        self.header("connection").eq_ignore_ascii_case("close")
     }
 }
 
@@ -173,7 +171,6 @@ fn parsed(head: &[u8]) -> Result<Reply, String> {
     });
     Ok(Reply {
         status,
-        is_of_http_1_0: status_line.starts_with("HTTP/1.0"),
         headers: headers.collect(),
         body: Vec::new(),
     })

@@ -101,6 +101,8 @@ fn types() -> Vec<Row> {
     rows
 }
 
+type Encode = fn(&[u8]) -> Vec<u8>;
+
 fn encoded(encoding: &str, body: impl Into<Vec<u8>>) -> Request {
     publish(body).header("Content-Encoding", encoding)
 }
@@ -157,9 +159,6 @@ fn encodings() -> Vec<Row> {
     rows.push(row("an encoding that is no text", no_text, status(415)));
     rows
 }
-
-/// Compresses.
-type Encode = fn(&[u8]) -> Vec<u8>;
 
 /// What does not decompress is 400; what decompresses to no event is 422.
 fn broken_encodings() -> Vec<Row> {

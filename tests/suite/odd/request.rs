@@ -67,6 +67,14 @@ impl Request {
         self
     }
 
+    pub(super) fn is_http_1_0(&self) -> bool {
+        let bytes = self.bytes();
+        bytes
+            .split(|byte| *byte == b'\n')
+            .next()
+            .is_some_and(|line| line.ends_with(b"HTTP/1.0\r"))
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.clone().into_bytes();
         bytes.extend_from_slice(&self.headers);

@@ -106,6 +106,13 @@ impl Row {
             .collect()
     }
 
+    /// After a refusal the service need not know where the next request begins, and HTTP/1.0 has no
+    /// next one. After a success a connection that goes without a word is a fault.
+    fn may_close(&self, replies: &[Reply]) -> bool {
+        let is_old = self.request.is_http_1_0();
+        is_old || replies.last().is_none_or(|reply| reply.status >= 400)
+    }
+
     async fn try_check(&self, app: &TestApp) -> Result<(), String> {
         let mut exchange = Exchange::open(app.address()).await;
         let replies = exchange.ask(&self.request).await?;
@@ -116,8 +123,7 @@ impl Row {
             match next.first() {
                 Some(reply) if reply.status == 200 => {}
                 Some(other) => return Err(format!("then /livez on it: {}", shown(other))),
-                // Where framing was broken nobody knows where the next request begins.
-                None if replies.last().is_none_or(|reply| reply.status == 400) => {}
+                None if self.may_close(&replies) => {}
                 None => return Err("the connection is closed without a word of it".to_owned()),
             }
         }
