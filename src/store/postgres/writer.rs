@@ -28,7 +28,8 @@ const KNOWN_TOPICS_MAX: usize = 10_000;
 /// Transactions after which a writer folds what they have done for their topics.
 const UNFOLDED_MAX: u32 = 256;
 /// For so long a transaction that was opened with the commit before it is good for the next group. Far
-/// less than `idle_in_transaction_session_timeout`.
+/// less than `idle_in_transaction_session_timeout`: where those who waited have all given up and nobody
+/// comes for that long, the connection is lost to it, and made again for the next group.
 const OPENED_AHEAD_MAX: Duration = Duration::from_secs(1);
 /// How often a predecessor's transaction is asked after while it is still running.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
