@@ -3,11 +3,18 @@
 
 use super::{HttpState, auth::TokenScope, error::ApiError, json, query};
 use crate::{
-    domain::{EventId, EventPage, EventQuery, Topic},
+    domain::{EventId, EventPage, EventQuery, Order, Topic},
+    store::{EventReader, StoreError},
     wire,
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
+use std::time::Duration;
 use tokio::time::timeout;
+
+/// For so long the end of an ascending walk waits for transactions that are under way. A publish takes
+/// milliseconds; whoever keeps one open for longer, in any database of the server, holds back those
+/// who follow the log.
+const RUNNING_PATIENCE: Duration = Duration::from_millis(250);
 
 pub(super) async fn list(
     request: HttpRequest,
@@ -15,10 +22,22 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, ApiError> {
     state.access.check(&request, TokenScope::Read)?;
     let (query, is_clamped) = query::events(request.query_string())?;
-    let page = timeout(state.limits.read_timeout, state.reader.page(&query))
+    let page = timeout(state.limits.read_timeout, page(&*state.reader, &query))
         .await
         .map_err(|_| ApiError::DatabaseUnavailable)??;
     Ok(json::bytes(listing(&query, &page, is_clamped)))
+}
+
+/// A page, which at the end of an ascending walk holds all that was answered as stored before it was
+/// asked for, unless an older transaction stays open for longer than we have patience.
+async fn page(reader: &dyn EventReader, query: &EventQuery) -> Result<EventPage, StoreError> {
+    let page = reader.page(query).await?;
+    let is_full = page.events.len() as u64 >= u64::from(query.limit);
+    if query.order == Order::Descending || is_full {
+        return Ok(page);
+    }
+    reader.wait_for_running(RUNNING_PATIENCE).await?;
+    reader.page(query).await
 }
 
 pub(super) async fn one(

@@ -124,6 +124,13 @@ pub trait EventReader: Send + Sync {
     /// this call. It may also meet some that were committed while an older transaction was running.
     fn end(&self) -> StoreFuture<'_, Cursor>;
 
+    /// Waits until every transaction that is under way now has ended, at most so long: from then on an
+    /// ascending page holds what was committed before this call. At once where an engine has one
+    /// writer.
+    fn wait_for_running(&self, _patience: Duration) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Fired after every commit of this process and, while [`Self::exchange_signals`] runs, for
     /// those of other processes.
     fn commits(&self) -> CommitSignal;

@@ -257,7 +257,10 @@ async fn what_is_held_now_is_shown_beside_its_limit() {
 
 #[tokio::test]
 async fn a_long_transaction_is_seen_to_hold_the_tail_back() {
-    let app = TestApp::start(Engine::Postgres).await;
+    // Of its own: others' tails are not to be held back with this one's.
+    let server = PostgresServer::start().await;
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let app = TestApp::on(database).start().await;
     let held_back = async || {
         let metrics = metrics(&app).await;
         metrics.value("oncelog_tail_held_back_transactions", &[])
@@ -274,7 +277,6 @@ async fn a_long_transaction_is_seen_to_hold_the_tail_back() {
     let while_open = held_back().await;
     assert!(while_open > 10.0, "{while_open}");
     long.rollback().await.unwrap();
-    // Other tests share the server; their transactions are short.
     eventually("the tail goes on", WAIT_MAX, async || {
         held_back().await < while_open
     })

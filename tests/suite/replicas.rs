@@ -137,8 +137,11 @@ async fn every_subscriber_sees_every_event_once_in_one_order(
 
 #[tokio::test]
 async fn two_instances_and_writers_that_hold_transactions_open_leave_no_gap() {
-    let first = TestApp::start(Engine::Postgres).await;
-    let second = TestApp::on(Arc::clone(first.database())).start().await;
+    // A server of their own: an open transaction holds back the readers of all databases of a server.
+    let server = PostgresServer::start().await;
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let first = TestApp::on(Arc::clone(&database)).start().await;
+    let second = TestApp::on(database).start().await;
     every_subscriber_sees_every_event_once_in_one_order(vec![first, second], 2).await;
 }
 

@@ -10,7 +10,12 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Row, postgres::PgRow, query::Query};
-use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc};
+use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// Before the first look at whether the running transactions have ended; each further pause is twice as
+/// long.
+const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) struct PostgresReader {
     database: Arc<Database>,
@@ -20,6 +25,16 @@ pub(super) struct PostgresReader {
 impl PostgresReader {
     pub(super) fn new(database: Arc<Database>, pool: PgPool) -> Self {
         Self { database, pool }
+    }
+
+    /// The number of the oldest transaction that is under way, and one that none of them reaches.
+    async fn running(&self) -> Result<(i64, i64), sqlx::Error> {
+        sqlx::query_as(
+            "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint \
+             from pg_current_snapshot() as s",
+        )
+        .fetch_one(&self.pool)
+        .await
     }
 
     pub(super) async fn within<T>(
@@ -180,6 +195,20 @@ impl EventReader for PostgresReader {
                 txn: self.within("end", xmin).await? - 1,
                 seq: i64::MAX,
             })
+        })
+    }
+
+    fn wait_for_running(&self, patience: Duration) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let deadline = Instant::now() + patience;
+            let (mut oldest, next) = self.within("running", self.running()).await?;
+            let mut pause = RUNNING_PAUSE;
+            while oldest < next && Instant::now() < deadline {
+                sleep(pause).await;
+                pause *= 2;
+                (oldest, _) = self.within("running", self.running()).await?;
+            }
+            Ok(())
         })
     }
 

@@ -1,11 +1,13 @@
 //! Reading: pages, single events, topics, dead letters.
 
-use super::{Fixture, append, batch, event};
-use crate::support::{Engine, eventually};
+use super::{Fixture, append, batch, event, open};
+use crate::support::{Engine, PostgresServer, eventually};
 use oncelog::domain::{
     Cursor, Event, EventId, EventQuery, NewDeadLetter, Order, Payload, Source, Timestamp, Topic,
 };
+use sqlx::{Connection, PgConnection};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Far longer than any other test's transaction is open.
 const TAIL_MAX: Duration = Duration::from_secs(20);
@@ -145,6 +147,40 @@ async fn who_follows_meets_what_is_stored_later_once(engine: Engine) {
     query.after = page.next;
     let page = fixture.store.reader.page(&query).await.unwrap();
     assert_eq!((page.events.len(), page.next), (0, query.after));
+}
+
+/// The engine that has several writers at a time.
+#[tokio::test]
+async fn who_waits_for_running_transactions_then_reads_what_they_held_back() {
+    let server = PostgresServer::start().await;
+    let store = open(&server.url("postgres"));
+    let mut writer = store.writers.connect(0).await.unwrap();
+    let mut connection = PgConnection::connect(&server.url("postgres"))
+        .await
+        .unwrap();
+    let mut older = connection.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id()")
+        .execute(&mut *older)
+        .await
+        .unwrap();
+    append(&mut *writer, &[batch(vec![event("t", "1", "")])]).await;
+    let query = EventQuery {
+        order: Order::Ascending,
+        ..EventQuery::default()
+    };
+    let found = async || store.reader.page(&query).await.unwrap().events.len();
+    assert_eq!(found().await, 0, "held back by the older one");
+
+    let short = Duration::from_millis(20);
+    store.reader.wait_for_running(short).await.unwrap();
+    assert_eq!(found().await, 0, "which is still open");
+
+    let waiting = store.reader.wait_for_running(TAIL_MAX);
+    tokio::pin!(waiting);
+    assert!(timeout(10 * short, &mut waiting).await.is_err());
+    older.commit().await.unwrap();
+    waiting.await.unwrap();
+    assert_eq!(found().await, 1);
 }
 
 async fn keys_are_compared_byte_for_byte(engine: Engine) {
