@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Share of events that were sent before, except where the workload says its own
     #[arg(long, default_value_t = 0.3, value_name = "0 TO 0.99")]
     pub(crate) repeats: f64,
+    /// Singles to oncelog, Redis and NATS JetStream in turns; other workloads only with --only
+    #[arg(long)]
+    pub(crate) peers: bool,
     /// Rows that are in both tables before the first round; the tables then only grow
     #[arg(long, default_value_t = 0, value_name = "ROWS")]
     pub(crate) prefill: u64,
@@ -83,7 +86,7 @@ impl Args {
 
     pub(crate) fn wants(&self, workload: &str, is_main: bool) -> bool {
         if self.only.is_empty() {
-            is_main || !self.quick
+            !self.peers && (is_main || !self.quick)
         } else {
             self.only.iter().any(|name| name == workload)
         }

@@ -1,10 +1,10 @@
 //! The load generator: connections that publish one request after the other, in one thread, and the
-//! account of what was answered. Used by `rounds` and `subscribers`.
+//! account of what was answered. Used by `rounds`, `subscribers` and `peers`.
 
 use crate::{
     events::Source,
-    http::{Connection, number_of},
     meters::{Cpu, Meters},
+    wire::{Protocol, Wire},
 };
 use anyhow::{Result, ensure};
 use std::{
@@ -23,6 +23,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// How a service is asked to store events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
+    pub(crate) protocol: Protocol,
     pub(crate) connections: u32,
     /// Events in one request; 1 publishes single events.
     pub(crate) batch: u64,
@@ -82,7 +83,7 @@ pub(crate) async fn run(
 ) -> Result<(Account, Measured)> {
     let mut connections = Vec::new();
     for _ in 0..shape.connections {
-        connections.push(Connection::open(address).await?);
+        connections.push(Wire::open(shape.protocol, address).await?);
     }
     let from = Instant::now() + clock.warmup;
     let until = from + clock.measured;
@@ -142,7 +143,7 @@ impl Account {
 
 /// One connection, and what came of it.
 struct Publisher {
-    connection: Connection,
+    connection: Wire,
     shape: Shape,
     source: Arc<Source>,
     events: Vec<u8>,
@@ -190,8 +191,7 @@ impl Publisher {
         if self.shape.batch == 1 {
             let event = self.source.draw();
             self.first = event.number();
-            event.write_json(&mut self.events);
-            return self.connection.prepare("/publish", &self.events);
+            return self.connection.prepare(event, &mut self.events);
         }
         self.events.extend_from_slice(b"{\"events\":[");
         for place in 0..self.shape.batch {
@@ -205,30 +205,13 @@ impl Publisher {
             event.write_json(&mut self.events);
         }
         self.events.extend_from_slice(b"]}");
-        self.connection.prepare("/publish/batch", &self.events);
+        self.connection.prepare_batch(&self.events);
     }
 
     async fn publish(&mut self, sent: Instant) -> Result<()> {
         let events = self.shape.batch;
-        let answer = self.connection.exchange().await?;
+        self.account.stored += self.connection.publish(events).await?;
         let done = Instant::now();
-        ensure!(
-            answer.status == 200,
-            "{}: {}",
-            answer.status,
-            String::from_utf8_lossy(answer.body)
-        );
-        if events == 1 {
-            const STORED: &[u8] = b"\"outcome\":\"stored\"";
-            let is_stored = answer.body.windows(STORED.len()).any(|text| text == STORED);
-            self.account.stored += u64::from(is_stored);
-        } else {
-            ensure!(
-                number_of(answer.body, "\"count\"")? == events,
-                "wrong count"
-            );
-            self.account.stored += number_of(answer.body, "\"stored\"")?;
-        }
         self.account.answered += events;
         self.account.requests.push(Request {
             first: self.first,

@@ -12,6 +12,7 @@ mod http;
 mod latency;
 mod load;
 mod meters;
+mod peers;
 mod prefill;
 mod raw;
 mod report;
@@ -19,6 +20,7 @@ mod rounds;
 mod servers;
 mod stream;
 mod subscribers;
+mod wire;
 
 use anyhow::{Result, bail, ensure};
 use args::Args;
@@ -28,6 +30,7 @@ use report::{Line, thousands};
 use rounds::{Backend, Faults, Lab};
 use std::{fs, process::ExitCode, thread::available_parallelism, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use wire::Protocol;
 
 /// What is compared, and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,7 @@ impl Workload {
 
     fn shape(&self) -> Shape {
         Shape {
+            protocol: Protocol::Http,
             connections: self.connections,
             batch: self.batch,
             pace: None,
@@ -190,8 +194,19 @@ async fn run(args: Args) -> Result<()> {
     let cores = available_parallelism()?.get();
     let mut lab = Lab::open(args).await?;
     print_conditions(&lab, cores)?;
-    println!("{}", report::HEAD);
     let mut other_tables = Vec::new();
+    if lab.args.peers {
+        match peers::measure(&mut lab, cores).await {
+            Ok(lines) => other_tables.extend(lines),
+            Err(error) => lab.failures.push(format!("peers: {error:#}")),
+        }
+    }
+    if WORKLOADS
+        .iter()
+        .any(|workload| lab.args.wants(workload.name, workload.is_main))
+    {
+        println!("{}", report::HEAD);
+    }
     let mut single_rate = None;
     for workload in &WORKLOADS {
         if !lab.args.wants(workload.name, workload.is_main) {
@@ -258,6 +273,7 @@ async fn compare(lab: &mut Lab, workload: &Workload) -> Result<Line> {
         goal: workload.goal,
         rival: Vec::new(),
         service: Vec::new(),
+        idle_mb_max: None,
         memory_mb_max: 0.0,
     };
     for round in 1..=lab.args.rounds() {
@@ -293,6 +309,8 @@ async fn compare(lab: &mut Lab, workload: &Workload) -> Result<Line> {
             }
         };
         show_round(workload, round, &rival, &service.measured);
+        let idle_mb = [line.idle_mb_max, service.idle_mb].into_iter().flatten();
+        line.idle_mb_max = idle_mb.reduce(f64::max);
         line.memory_mb_max = line.memory_mb_max.max(service.peak_mb);
         line.rival.push(rival);
         line.service.push(service.measured);
@@ -311,27 +329,35 @@ fn show_round(workload: &Workload, round: usize, rival: &Measured, service: &Mea
 }
 
 fn print_conditions(lab: &Lab, cores: usize) -> Result<()> {
-    let cpu = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let load = fs::read_to_string("/proc/loadavg")?;
     let command: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| arg != "--bench")
         .collect();
     println!(
-        "{}, `scripts/bench.sh {}`: {cores} × {}, Linux {}, Postgres {}, load before the run {}.\n\
+        "{}, `scripts/bench.sh {}`: {}, load before the run {}.\n\
          Each figure is the median of {} rounds of {} s.\n",
         chrono::Utc::now().format("%F"),
         command.join(" "),
-        model
-            .unwrap_or("an unknown CPU")
-            .trim_start_matches([':', '\t', ' ']),
-        kernel.trim(),
-        lab.postgres.version,
+        machine(lab, cores)?,
         load.split(' ').next().unwrap_or_default(),
         lab.args.rounds(),
         lab.clock.measured.as_secs_f64(),
     );
     Ok(())
+}
+
+/// What the figures depend on most.
+fn machine(lab: &Lab, cores: usize) -> Result<String> {
+    let cpu = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(format!(
+        "{cores} × {}, Linux {}, Postgres {}",
+        model
+            .unwrap_or("an unknown CPU")
+            .trim_start_matches([':', '\t', ' ']),
+        kernel.trim(),
+        lab.postgres.version,
+    ))
 }

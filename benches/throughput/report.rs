@@ -1,4 +1,4 @@
-//! The table that the benchmark prints, in Markdown. Used by `main`.
+//! The table that the benchmark prints, in Markdown. Used by `main`, `latency` and `peers`.
 
 use crate::load::Measured;
 use std::time::Duration;
@@ -9,12 +9,14 @@ pub(crate) struct Line {
     pub(crate) goal: Option<f64>,
     pub(crate) rival: Vec<Measured>,
     pub(crate) service: Vec<Measured>,
+    /// `None` where the server was never idle.
+    pub(crate) idle_mb_max: Option<f64>,
     pub(crate) memory_mb_max: f64,
 }
 
 pub(crate) const HEAD: &str = "\
 | work | raw ev/s | service ev/s | ratio (min–max) | goal | p50 / p99 ms | server us/event \
-| Postgres us/event (raw) | generator's share of the CPU | RSS MB |
+| Postgres us/event (raw) | generator's share of the CPU | RSS MB, idle / highest |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 
 impl Line {
@@ -34,9 +36,6 @@ impl Line {
     }
 
     pub(crate) fn show(&self, cores: usize) -> String {
-        let ratios = self.ratios();
-        let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = ratios.iter().copied().fold(0.0, f64::max);
         let goal = self.goal.map_or("–".to_owned(), |goal| {
             let verdict = if self.ratio() >= goal {
                 "met"
@@ -51,17 +50,19 @@ impl Line {
         let generator =
             of_service(|round| round.cpu.generator.as_secs_f64() / round.elapsed.as_secs_f64());
         format!(
-            "| {} | {} | {} | **{:.2}** ({low:.2}–{high:.2}) | {goal} | {} / {} | {:.1} | {:.1} ({:.1}) | {:.0} % | {:.0} |",
+            "| {} | {} | {} | {} | {goal} | {} / {} | {:.1} | {:.1} ({:.1}) | {:.0} % | {} / {:.0} |",
             self.title,
             thousands(of_rival(Measured::rate)),
             thousands(self.service_rate()),
-            self.ratio(),
+            spread(&self.ratios()),
             milliseconds(of_service(|round| percentile_us(round, 0.5))),
             milliseconds(of_service(|round| percentile_us(round, 0.99))),
             of_service(|round| us_per_event(round.cpu.server, round)),
             of_service(|round| us_per_event(round.cpu.postgres, round)),
             of_rival(|round| us_per_event(round.cpu.postgres, round)),
             generator * 100.0 / cores as f64,
+            self.idle_mb_max
+                .map_or("–".to_owned(), |idle_mb| format!("{idle_mb:.0}")),
             self.memory_mb_max,
         )
     }
@@ -89,6 +90,13 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The median of ratios, and how far they reach.
+pub(crate) fn spread(ratios: &[f64]) -> String {
+    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = ratios.iter().copied().fold(0.0, f64::max);
+    format!("**{:.2}** ({low:.2}–{high:.2})", median(ratios.to_vec()))
+}
+
 pub(crate) fn milliseconds(us: f64) -> String {
     match us / 1000.0 {
         0.0 => "–".to_owned(),
@@ -109,6 +117,7 @@ pub(crate) fn thousands(rate: f64) -> String {
     out
 }
 
-fn us_per_event(cpu: Duration, round: &Measured) -> f64 {
+/// CPU time for each event of a round.
+pub(crate) fn us_per_event(cpu: Duration, round: &Measured) -> f64 {
     cpu.as_secs_f64() * 1e6 / round.events.max(1) as f64
 }

@@ -70,6 +70,8 @@ pub(crate) enum Faults {
 /// A round of a service.
 pub(crate) struct ServiceRound {
     pub(crate) measured: Measured,
+    /// Before the load, where the server had none at its start.
+    pub(crate) idle_mb: Option<f64>,
     pub(crate) peak_mb: f64,
 }
 
@@ -268,7 +270,11 @@ impl Lab {
         server.stop().await?;
         let after = self.totals(backend).await?;
         self.check(before, after, &account, &log);
-        Ok(ServiceRound { measured, peak_mb })
+        Ok(ServiceRound {
+            measured,
+            idle_mb: Some(idle_mb),
+            peak_mb,
+        })
     }
 
     /// Figures of a round that answered wrongly are worthless, and it is said so.
@@ -309,7 +315,7 @@ impl Lab {
         let events = self.args.stream_events;
         let source = self.source(repeats);
         if self.redis.is_none() {
-            self.redis = Some(Redis::start(self.dir.path()).await?);
+            self.redis = Some(Redis::start(self.dir.path(), "redis", "everysec").await?);
         }
         let redis_url = self.redis.as_ref().map(|redis| redis.url.clone());
         let redis_url = redis_url.context("no redis")?;
@@ -341,7 +347,11 @@ impl Lab {
             cpu: cpu_at_end.since(cpu),
             latencies_us: Vec::new(),
         };
-        Ok(ServiceRound { measured, peak_mb })
+        Ok(ServiceRound {
+            measured,
+            idle_mb: None,
+            peak_mb,
+        })
     }
 
     async fn drained_to(

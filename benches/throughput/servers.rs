@@ -1,12 +1,12 @@
-//! The processes of the benchmark: a private Postgres, a private Redis and the server under test,
-//! each on a free port and ended with its value. Used by `main` and the rounds.
+//! The processes of the benchmark: a private Postgres, the server under test, and the Redis and
+//! NATS of some workloads, each on a free port and ended with its value. Used by `main` and the rounds.
 
 use crate::http::Connection;
 use anyhow::{Context, Result, bail, ensure};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, postgres::PgConnectOptions};
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -111,9 +111,11 @@ impl Postgres {
                 Err(_) => sleep(POLL).await,
             }
         };
-        postgres.version = sqlx::query_scalar("show server_version")
-            .fetch_one(&mut connection)
-            .await?;
+        // Behind it Debian says how it is packaged.
+        postgres.version =
+            sqlx::query_scalar("select split_part(current_setting('server_version'), ' ', 1)")
+                .fetch_one(&mut connection)
+                .await?;
         Ok(postgres)
     }
 
@@ -183,24 +185,29 @@ fn postgres_bin() -> Result<PathBuf> {
     }
 }
 
-/// Redis that writes its log to the disk each second, as it does by default once it has one.
+/// Redis, with its log on the disk.
 pub(crate) struct Redis {
-    _guard: Guard,
+    guard: Guard,
+    pub(crate) address: SocketAddr,
     pub(crate) url: String,
 }
 
 impl Redis {
-    pub(crate) async fn start(dir: &Path) -> Result<Self> {
-        let data = dir.join("redis");
+    /// In a directory of this name. `appendfsync` is `everysec`, Redis's own default once it has a log, or `always`.
+    pub(crate) async fn start(dir: &Path, name: &str, appendfsync: &str) -> Result<Self> {
+        let data = dir.join(name);
         fs::create_dir(&data)?;
-        let port = free_port()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let port = address.port().to_string();
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--appendonly", "yes", "--save", "", "--dir"])
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", appendfsync])
+            // Rewriting the log in the middle of a round would cost only Redis.
+            .args(["--auto-aof-rewrite-percentage", "0", "--dir"])
             .arg(&data);
         let guard = Guard::spawn(&mut command, &dir.join("redis.log"), "KILL")?;
-        let url = format!("redis://127.0.0.1:{port}");
+        let url = format!("redis://{address}");
         let client = redis::Client::open(url.as_str())?;
         let started = Instant::now();
         while let Err(error) = client.get_multiplexed_async_connection().await {
@@ -209,7 +216,51 @@ impl Redis {
             }
             sleep(POLL).await;
         }
-        Ok(Self { _guard: guard, url })
+        Ok(Self {
+            guard,
+            address,
+            url,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.guard.child.id()
+    }
+}
+
+/// NATS with a JetStream that makes each message durable before it is acknowledged.
+pub(crate) struct NatsServer {
+    guard: Guard,
+    pub(crate) address: SocketAddr,
+}
+
+impl NatsServer {
+    pub(crate) async fn start(binary: &Path, dir: &Path, name: &str) -> Result<Self> {
+        let data = dir.join(name);
+        fs::create_dir(&data)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let config = data.join("nats.conf");
+        let text = format!(
+            "listen: \"{address}\"\njetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+            data.display()
+        );
+        fs::write(&config, text)?;
+        let log = dir.join("nats.log");
+        let mut guard = Guard::spawn(Command::new(binary).arg("-c").arg(&config), &log, "KILL")?;
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let is_over = guard.child.try_wait()?.is_some();
+            if is_over || started.elapsed() > START_TIME_MAX {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                bail!("nats-server did not start:\n{log}");
+            }
+            sleep(POLL).await;
+        }
+        Ok(Self { guard, address })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.guard.child.id()
     }
 }
 
