@@ -32,6 +32,13 @@ pub(crate) struct Args {
     /// Singles to oncelog, Redis and NATS JetStream in turns; other workloads only with --only
     #[arg(long)]
     pub(crate) peers: bool,
+    /// Draw throughput against these: connections, batches, rows; without a value all of them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0..=1)]
+    #[arg(default_missing_value = "connections,batches,rows")]
+    pub(crate) plots: Vec<String>,
+    /// Where the plots go
+    #[arg(long, default_value = "docs/plots", value_name = "DIR")]
+    pub(crate) plots_dir: PathBuf,
     /// Rows that are in both tables before the first round; the tables then only grow
     #[arg(long, default_value_t = 0, value_name = "ROWS")]
     pub(crate) prefill: u64,
@@ -86,7 +93,7 @@ impl Args {
 
     pub(crate) fn wants(&self, workload: &str, is_main: bool) -> bool {
         if self.only.is_empty() {
-            !self.peers && (is_main || !self.quick)
+            !self.peers && self.plots.is_empty() && (is_main || !self.quick)
         } else {
             self.only.iter().any(|name| name == workload)
         }

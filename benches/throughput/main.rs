@@ -13,6 +13,7 @@ mod latency;
 mod load;
 mod meters;
 mod peers;
+mod plots;
 mod prefill;
 mod raw;
 mod report;
@@ -20,6 +21,7 @@ mod rounds;
 mod servers;
 mod stream;
 mod subscribers;
+mod svg;
 mod wire;
 
 use anyhow::{Result, bail, ensure};
@@ -190,6 +192,12 @@ async fn run(args: Args) -> Result<()> {
             "no workload is named {name}; see --help"
         );
     }
+    for name in &args.plots {
+        ensure!(
+            plots::NAMES.contains(&name.as_str()),
+            "no plot is named {name}; see --help"
+        );
+    }
     let began = Instant::now();
     let cores = available_parallelism()?.get();
     let mut lab = Lab::open(args).await?;
@@ -200,6 +208,9 @@ async fn run(args: Args) -> Result<()> {
             Ok(lines) => other_tables.extend(lines),
             Err(error) => lab.failures.push(format!("peers: {error:#}")),
         }
+    }
+    if let Err(error) = plots::measure(&mut lab, cores).await {
+        lab.failures.push(format!("plots: {error:#}"));
     }
     if WORKLOADS
         .iter()
@@ -295,7 +306,7 @@ async fn compare(lab: &mut Lab, workload: &Workload) -> Result<Line> {
                     .await?
                     .measured
             }
-            _ => lab.raw_round(&rival_backend, repeats).await?,
+            _ => lab.raw_round(&rival_backend, raw::RAW, repeats).await?,
         };
         let faults = match workload.kind {
             Kind::Crashes => Faults::Crashes,

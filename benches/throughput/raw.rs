@@ -23,8 +23,21 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-pub(crate) const BATCH_ROWS: usize = 1000;
-const CONNECTIONS: usize = 2;
+const BATCH_ROWS: usize = 1000;
+
+/// How the rows go in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawShape {
+    pub(crate) connections: u32,
+    /// Of a statement, which is a transaction of its own.
+    pub(crate) rows: u64,
+}
+
+/// What the tables call raw: about the most that the database can do.
+pub(crate) const RAW: RawShape = RawShape {
+    connections: 2,
+    rows: BATCH_ROWS as u64,
+};
 
 /// The columns of one batch, in the order of its keys.
 struct Batch {
@@ -94,24 +107,24 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-fn draw_batches(source: &Source, rows: u64) -> Result<Vec<Batch>> {
-    let batches = usize::try_from(rows)?.div_ceil(BATCH_ROWS);
-    (0..batches)
-        .map(|_| Batch::draw(source, BATCH_ROWS))
+fn draw_batches(source: &Source, rows: u64, batch: u64) -> Result<Vec<Batch>> {
+    (0..rows.div_ceil(batch))
+        .map(|_| Batch::draw(source, usize::try_from(batch)?))
         .collect()
 }
 
-/// Inserts batches over two connections until the clock is over, or `rows_max` are inserted.
+/// Inserts batches until the clock is over, or `rows_max` are inserted.
 pub(crate) async fn postgres(
     options: &PgConnectOptions,
+    shape: RawShape,
     source: &Source,
     rows_max: u64,
     clock: Clock,
     meters: Meters,
 ) -> Result<Measured> {
-    let batches = Arc::new(draw_batches(source, rows_max)?);
+    let batches = Arc::new(draw_batches(source, rows_max, shape.rows)?);
     let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..shape.connections {
         connections.push(options.connect().await?);
     }
     let from = Instant::now() + clock.warmup;
@@ -130,7 +143,7 @@ pub(crate) async fn postgres(
                 batch.insert(&mut connection).await?;
                 let done = Instant::now();
                 if from <= done && done < until {
-                    rows += BATCH_ROWS as u64;
+                    rows += shape.rows;
                     last = done;
                 }
             }
@@ -167,7 +180,7 @@ pub(crate) async fn sqlite(
     clock: Clock,
     meters: Meters,
 ) -> Result<Measured> {
-    let batches = draw_batches(source, rows_max)?;
+    let batches = draw_batches(source, rows_max, RAW.rows)?;
     let mut connection = open_sqlite(file).await?;
     // Or ignore: with `on conflict do nothing` SQLite prepares for undoing a part of the statement.
     let insert = format!(
@@ -202,7 +215,7 @@ pub(crate) async fn sqlite(
         if last < from {
             (before, began) = (meters.read()?, last);
         } else {
-            measured.events += BATCH_ROWS as u64;
+            measured.events += RAW.rows;
         }
     }
     measured.elapsed = last - began;

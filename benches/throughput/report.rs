@@ -1,4 +1,4 @@
-//! The table that the benchmark prints, in Markdown. Used by `main`, `latency` and `peers`.
+//! The table that the benchmark prints, in Markdown. Used by `main`, `latency`, `peers` and `plots`.
 
 use crate::load::Measured;
 use std::time::Duration;

@@ -7,7 +7,8 @@ use crate::{
     http::Connection,
     load::{self, Account, Clock, Measured, Shape},
     meters::{self, Meters},
-    prefill, raw,
+    prefill,
+    raw::{self, RawShape},
     servers::{Oncelog, Postgres, Redis},
 };
 use anyhow::{Context, Result, ensure};
@@ -202,7 +203,13 @@ impl Lab {
         })
     }
 
-    pub(crate) async fn raw_round(&mut self, backend: &Backend, repeats: f64) -> Result<Measured> {
+    /// Inserts without the service; SQLite has one shape for them.
+    pub(crate) async fn raw_round(
+        &mut self,
+        backend: &Backend,
+        shape: RawShape,
+        repeats: f64,
+    ) -> Result<Measured> {
         let source = self.source(repeats);
         let meters = Meters {
             server: None,
@@ -218,7 +225,7 @@ impl Lab {
         let measured = match backend {
             Backend::Postgres(database) => {
                 let options = self.postgres.options(database);
-                raw::postgres(&options, &source, rows_max, self.clock, meters).await?
+                raw::postgres(&options, shape, &source, rows_max, self.clock, meters).await?
             }
             Backend::Sqlite(file) => {
                 raw::sqlite(file, &source, rows_max, self.clock, meters).await?

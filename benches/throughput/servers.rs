@@ -90,7 +90,7 @@ impl Postgres {
             "shared_buffers=1GB",
             "max_wal_size=16GB",
             "checkpoint_timeout=15min",
-            "max_connections=60",
+            "max_connections=300",
         ] {
             command.arg("-c").arg(setting);
         }
