@@ -22,6 +22,7 @@ mod faults;
 mod formats;
 mod logs;
 mod metrics;
+mod model;
 mod odd;
 mod outages;
 mod process;

@@ -11,28 +11,17 @@ mod load;
 mod proxy;
 mod storm;
 
-use crate::support::{TestApp, eventually};
+use crate::support::{TestApp, eventually, seed};
 use ledger::{Key, Ledger, Served};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use std::{
     collections::{HashMap, HashSet},
-    env,
     time::Duration,
 };
 
 /// The longest that a service may need to be at rest after its last fault.
 const REST_MAX: Duration = Duration::from_secs(60);
-
-/// The seed of a run: a new one, or the one that is asked for.
-fn seed() -> u64 {
-    let seed = env::var("FAULT_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
-    eprintln!("FAULT_SEED={seed}");
-    seed
-}
 
 /// What a run's faults may have done to the account.
 #[derive(Default)]

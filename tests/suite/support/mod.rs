@@ -22,7 +22,10 @@ pub(crate) use process::{Process, free_port};
 pub(crate) use redis::{RedisServer, TestBroker};
 pub(crate) use subscriber::Subscriber;
 
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 /// Between two looks at a condition.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -38,6 +41,16 @@ pub(crate) async fn eventually(
         assert!(Instant::now() < deadline, "{what}: not within {within:?}");
         tokio::time::sleep(LOOK_PAUSE).await;
     }
+}
+
+/// The seed of a run: a new one, or the one that is asked for.
+pub(crate) fn seed() -> u64 {
+    let seed = env::var("FAULT_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
+    eprintln!("FAULT_SEED={seed}");
+    seed
 }
 
 /// Makes a test on each engine of functions `async fn claim(engine: Engine)`; their names are
