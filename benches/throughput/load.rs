@@ -130,7 +130,7 @@ pub(crate) async fn run(
 }
 
 impl Account {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.answered += other.answered;
         self.stored += other.stored;
         self.failures += other.failures;

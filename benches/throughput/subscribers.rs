@@ -1,11 +1,11 @@
-//! Workload subscribers: how fast a subscriber of `GET /events/stream` sees what is published, and what
-//! a thousand idle ones cost. Used by `main`.
+//! Workload subscribers: how fast a subscriber of `GET /events/stream` sees what is published, how fast it
+//! reads what is there when nobody publishes, and what a thousand idle ones cost. Used by `main`.
 #![expect(clippy::print_stderr, reason = "progress goes there")]
 
 use crate::{
     load::{self, Account, Measured, Shape},
     meters::{self, Meters},
-    report::{median, milliseconds, percentile_us, thousands},
+    report::{median, milliseconds, percentile_us, thousands, us_per_event},
     rounds::{Backend, Lab},
     servers::Oncelog,
     stream::{Seen, Stream},
@@ -19,6 +19,8 @@ use tokio::{
 
 const KEEPS_UP_RATE: f64 = 50_000.0;
 const DELIVERY_P99_MS_MAX: f64 = 200.0;
+/// Events that a subscriber finds when it comes.
+const BACKLOG_EVENTS_MIN: u64 = 300_000;
 const IDLE_SUBSCRIBERS: usize = 1000;
 const IDLE_MB_MAX: f64 = 50.0;
 const IDLE_SLOWDOWN_MAX: f64 = 0.05;
@@ -42,6 +44,8 @@ struct Followed {
 /// A round with idle subscribers, or without.
 struct Idle {
     rate: f64,
+    /// Of server and Postgres, for an event.
+    cpu_us: f64,
     memory_mb: f64,
 }
 
@@ -74,6 +78,10 @@ pub(crate) async fn measure(lab: &mut Lab, shape: Shape) -> Result<Vec<String>> 
             verdict(p99_ms < DELIVERY_P99_MS_MAX)
         ),
     ));
+    // Where the tables only grow, nobody knows what stands at the beginning.
+    if lab.args.empties_tables() {
+        lines.extend(backlog(lab, shape).await?);
+    }
     lines.extend(idle(lab, shape).await?);
     Ok(lines)
 }
@@ -135,9 +143,10 @@ fn evaluate(
     let behind = seen.iter().filter(|seen| seen.at > last_answer).count();
     let last_seen = seen.last().context("nothing was seen")?.at;
 
-    seen.sort_unstable_by_key(|seen| seen.number);
-    let is_each_once = (0..).zip(&seen).all(|(number, seen)| number == seen.number);
-    ensure!(is_each_once, "the subscriber missed or repeated an event");
+    ensure!(
+        is_each_once(&mut seen),
+        "the subscriber missed or repeated an event"
+    );
     let mut latencies_us = Vec::new();
     for request in &account.requests {
         if request.done < from || request.done >= until {
@@ -166,6 +175,68 @@ fn evaluate(
     })
 }
 
+/// How fast one subscriber reads from the beginning, with nobody who publishes beside it.
+async fn backlog(lab: &mut Lab, shape: Shape) -> Result<Vec<String>> {
+    let mut rates = Vec::new();
+    for round in 1..=lab.args.rounds() {
+        let rate = backlog_round(lab, shape).await?;
+        eprintln!("subscribers, backlog {round}: {} seen", thousands(rate));
+        rates.push(rate);
+    }
+    let low = rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = rates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let rate = median(rates);
+    Ok(vec![
+        "\n| one subscriber, from the beginning, nobody publishes | seen events/s (min to max) | goal |"
+            .to_owned(),
+        "| --- | --- | --- |".to_owned(),
+        format!(
+            "| {} events or more, stored in batches of 1000 | {} ({} to {}) | {} {} |",
+            thousands(BACKLOG_EVENTS_MIN as f64),
+            thousands(rate),
+            thousands(low),
+            thousands(high),
+            thousands(KEEPS_UP_RATE),
+            verdict(rate >= KEEPS_UP_RATE),
+        ),
+    ])
+}
+
+async fn backlog_round(lab: &mut Lab, shape: Shape) -> Result<f64> {
+    let backend = blank(lab).await?;
+    let before = lab.totals(&backend).await?;
+    let source = lab.source(0.0);
+    let server = lab.start(&lab.args.server(), &backend, None).await?;
+    let mut account = Account::default();
+    while account.stored < BACKLOG_EVENTS_MIN {
+        let meters = meters_of(lab, &server);
+        let (more, _) = load::run(server.address, shape, &source, lab.clock, meters).await?;
+        account.add(more);
+    }
+    let goal = usize::try_from(account.stored)?;
+    sleep(REST).await;
+    let (_tell, goal) = watch::channel(Some(goal));
+    let began = Instant::now();
+    let stream = Stream::open(server.address, "/events/stream?cursor=0-0").await?;
+    let mut seen = stream.follow(goal).await?;
+    let elapsed = began.elapsed();
+    let log = server.log_text();
+    server.stop().await?;
+    let after = lab.totals(&backend).await?;
+    lab.check(before, after, &account, &log);
+    ensure!(
+        is_each_once(&mut seen),
+        "the subscriber missed or repeated an event"
+    );
+    Ok(seen.len() as f64 / elapsed.as_secs_f64())
+}
+
+/// Sorts them, too.
+fn is_each_once(seen: &mut [Seen]) -> bool {
+    seen.sort_unstable_by_key(|seen| seen.number);
+    (0..).zip(seen).all(|(number, seen)| number == seen.number)
+}
+
 /// Rounds in turns without idle subscribers, with those of one topic, and with each of its own.
 async fn idle(lab: &mut Lab, shape: Shape) -> Result<Vec<String>> {
     let one_topic: fn(usize) -> String = |_| "/events/stream?topic=idle".to_owned();
@@ -182,10 +253,10 @@ async fn idle(lab: &mut Lab, shape: Shape) -> Result<Vec<String>> {
     let mut lines = vec![
         format!(
             "\n| {} idle subscribers, batches of 1000 as fast as they are answered | events/s without | with \
-             | slowdown (min to max) | goal | their memory, MB | goal |",
+             | slowdown (min to max) | goal | server and Postgres, us/event without | with | their memory, MB | goal |",
             thousands(IDLE_SUBSCRIBERS as f64)
         ),
-        "| --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
     ];
     lines.push(show_idle("of one topic", &without, &one));
     lines.push(show_idle("each of a topic of its own", &without, &own));
@@ -216,6 +287,7 @@ async fn idle_round(lab: &mut Lab, shape: Shape, paths: &[String]) -> Result<Idl
     lab.check(before, after, &account, &log);
     Ok(Idle {
         rate: measured.rate(),
+        cpu_us: us_per_event(measured.cpu.server + measured.cpu.postgres, &measured),
         memory_mb,
     })
 }
@@ -267,7 +339,8 @@ fn show_idle(title: &str, without: &[Idle], with: &[Idle]) -> String {
             .collect(),
     );
     format!(
-        "| {title} | {} | {} | {:.0} % ({:.0} to {:.0}) | at most {:.0} % {} | {memory_mb:.0} | under {IDLE_MB_MAX} {} |",
+        "| {title} | {} | {} | {:.0} % ({:.0} to {:.0}) | at most {:.0} % {} | {:.1} | {:.1} | {memory_mb:.0} \
+         | under {IDLE_MB_MAX} {} |",
         thousands(median(without.iter().map(|round| round.rate).collect())),
         thousands(median(with.iter().map(|round| round.rate).collect())),
         slowdown * 100.0,
@@ -275,6 +348,8 @@ fn show_idle(title: &str, without: &[Idle], with: &[Idle]) -> String {
         high * 100.0,
         IDLE_SLOWDOWN_MAX * 100.0,
         verdict(slowdown <= IDLE_SLOWDOWN_MAX),
+        median(without.iter().map(|round| round.cpu_us).collect()),
+        median(with.iter().map(|round| round.cpu_us).collect()),
         verdict(memory_mb < IDLE_MB_MAX),
     )
 }

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //!              ┌► SharedReader, one a filter ─ the last 32 pages ─┬► Subscription (at the tail)
-//! EventReader ─┤     woken by commits, else a slow poll           └► Subscription (at the tail)
+//! EventReader ─┤     ▲ woken where its topic got something         └► Subscription (at the tail)
+//!              │   Head: hears of commits, and looks at all topics each poll
 //!              └► Subscription (behind): reads pages of its own until it is at the tail
 //! ```
 //!
 //! A subscriber that does not keep up falls out of the shared pages and reads its own again, at its
 //! own speed: it holds up nobody, and costs one page of memory.
 
+mod head;
 mod page;
 mod shared;
 mod subscription;
@@ -21,6 +23,7 @@ use crate::{
     domain::{Cursor, Source, StoredEvent, Topic},
     store::{EventReader, StoreError},
 };
+use head::Head;
 use page::PageReader;
 use shared::SharedReaders;
 use std::{sync::Arc, time::Duration};
@@ -101,8 +104,11 @@ impl Feed {
                 sleep(SIGNALS_PAUSE).await;
             }
         });
+        let shared = SharedReaders::new(runtime.clone(), pages.clone(), settings.poll);
+        let head = Head::new(Arc::clone(&reader), shared.clone(), settings.poll);
+        runtime.spawn(head.run());
         Self(Arc::new(Inner {
-            shared: SharedReaders::new(runtime, pages.clone(), reader.commits(), settings.poll),
+            shared,
             reader,
             pages,
             seats: Arc::new(Semaphore::new(settings.subscribers_max)),

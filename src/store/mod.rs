@@ -30,13 +30,15 @@
 //! transaction that may still commit (see [`crate::domain::Order`]).
 //!
 //! Whoever follows the log starts at [`EventReader::end`], reads ascending pages, and waits for the
-//! [`CommitSignal`] when there is nothing more. The signal may be late or lost, so a slow poll
-//! belongs beside it.
+//! [`CommitSignal`] when there is nothing more. It says in which topics something was stored, and
+//! from which end of the log on a walk meets it. The signal may be late or lost, so a slow poll
+//! belongs beside it: [`EventReader::news`].
 //!
 //! # Errors
 //! [`StoreError`] has one variant for each thing that a caller can do about it.
 
 mod error;
+mod marks;
 mod plan;
 mod postgres;
 mod recent;
@@ -44,7 +46,8 @@ mod signal;
 mod sqlite;
 
 pub use error::StoreError;
-pub use signal::{CommitSignal, CommitWaiter};
+pub use marks::{TopicMark, TopicMarks};
+pub use signal::{CommitSignal, CommitWaiter, Commits};
 
 use crate::domain::{
     Cursor, DeadLetter, EventBatch, EventId, EventPage, EventQuery, NewDeadLetter, Receipt,
@@ -124,6 +127,10 @@ pub trait EventReader: Send + Sync {
     /// this call. It may also meet some that were committed while an older transaction was running.
     fn end(&self) -> StoreFuture<'_, Cursor>;
 
+    /// Which of these topics have events after a place, and before the log's end as it is now: a later
+    /// call from that end goes on where this one stopped.
+    fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News>;
+
     /// Waits until every transaction that is under way now has ended, at most so long: from then on an
     /// ascending page holds what was committed before this call. At once where an engine has one
     /// writer.
@@ -179,6 +186,15 @@ pub trait DeadLetterStore: Send + Sync {
 
     /// Throws a letter away; says whether it was there.
     fn delete(&self, id: i64) -> StoreFuture<'_, bool>;
+}
+
+/// What has come in some topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The topics that have something, by their numbers in the list that was given.
+    pub topics: Vec<usize>,
+    /// Where the log ended.
+    pub end: Cursor,
 }
 
 /// The counters of `/stats`.

@@ -1,7 +1,7 @@
 //! How a group of requests goes to the database, the same for both engines: keys in one order, and
 //! repeats within the group resolved before the statement. Knows no SQL.
 
-use super::GroupReceipts;
+use super::{GroupReceipts, TopicMarks};
 use crate::domain::{Event, EventBatch, Outcome, Receipt};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -39,6 +39,14 @@ pub(super) struct Deltas<'a> {
     pub(super) conflicts: i64,
     /// In the order of names, for the same reason as the keys.
     pub(super) topics: BTreeMap<&'a str, TopicDelta>,
+}
+
+impl Deltas<'_> {
+    /// The topics in which something is stored.
+    pub(super) fn stored_in(&self) -> TopicMarks {
+        let topics = self.topics.iter().filter(|(_, delta)| delta.unique > 0);
+        TopicMarks::of(topics.map(|(topic, _)| *topic))
+    }
 }
 
 impl<'a> GroupPlan<'a> {

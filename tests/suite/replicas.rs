@@ -152,6 +152,36 @@ async fn one_instance_on_sqlite_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn word_from_one_replica_wakes_who_follows_its_topic_on_another() {
+    // As above; and by the poll alone these events would take two minutes.
+    let server = PostgresServer::start().await;
+    let database = Arc::new(Database::at(server.url("postgres")));
+    let start = |database| TestApp::on(database).set("FEED_POLL_MS", 10_000).start();
+    let first = start(Arc::clone(&database)).await;
+    let second = start(Arc::clone(&database)).await;
+    let mut near = Subscriber::open(&first.client(), "topic=t").await;
+    let mut far = Subscriber::open(&second.client(), "topic=t").await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let events = async {
+        for number in 0..12 {
+            let mut older = connection.begin().await.unwrap();
+            sqlx::query("select pg_current_xact_id()")
+                .execute(&mut *older)
+                .await
+                .unwrap();
+            let id = format!("e-{number}");
+            first.publish(&event("t", &id)).await.ok();
+            second.publish(&event("another", &id)).await.ok();
+            // Nobody tells of that, and only now is the event to be seen.
+            older.commit().await.unwrap();
+            assert_eq!(near.next_ids(1).await, [id.as_str()]);
+            assert_eq!(far.next_ids(1).await, [id.as_str()]);
+        }
+    };
+    timeout(PATIENCE, events).await.expect("they are told of");
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_after_an_outage_of_the_database() {
     let mut server = PostgresServer::start().await;
     let database = Arc::new(Database::at(server.url("postgres")));

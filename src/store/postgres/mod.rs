@@ -9,8 +9,8 @@ mod verdict;
 mod writer;
 
 use super::{
-    CommitSignal, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions,
-    WriterSource, recent::RecentKeys,
+    CommitSignal, Commits, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture,
+    StoreOptions, WriterSource, recent::RecentKeys,
 };
 use error::translate;
 use reader::PostgresReader;
@@ -93,9 +93,9 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
 }
 
 impl Database {
-    fn has_committed(&self) {
-        self.own_commits.fire();
-        self.commits.fire();
+    fn has_committed(&self, commits: &Commits) {
+        self.own_commits.fire(commits);
+        self.commits.fire(commits);
     }
 
     fn named(&self, role: &str) -> PgConnectOptions {

@@ -6,7 +6,7 @@ use crate::{
         Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
         Timestamp, Topic,
     },
-    store::{CommitSignal, EventReader, StoreError, StoreFuture, TopicSummary, Totals},
+    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Row, postgres::PgRow, query::Query};
@@ -198,6 +198,33 @@ impl EventReader for PostgresReader {
         })
     }
 
+    fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News> {
+        Box::pin(async move {
+            let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+            // One visit to the index a topic: a join would rather read the whole table.
+            let row = sqlx::query(
+                "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, \
+                        array( \
+                            select t.number from unnest($1::text[]) with ordinality as t (topic, number) \
+                            cross join lateral ( \
+                                select 1 from processed_events p \
+                                where p.topic = t.topic and p.txn >= $2 \
+                                  and (p.txn, p.seq) > ($2, $3) \
+                                  and p.txn < pg_snapshot_xmin(s)::text::bigint \
+                                limit 1 \
+                            ) as first \
+                        ) as numbers \
+                 from pg_current_snapshot() as s",
+            )
+            .bind(topics)
+            .bind(after.txn)
+            .bind(after.seq)
+            .try_map(news)
+            .fetch_one(&self.pool);
+            self.within("news", row).await
+        })
+    }
+
     fn wait_for_running(&self, patience: Duration) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let deadline = Instant::now() + patience;
@@ -307,6 +334,25 @@ fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
         cursor: Cursor {
             txn: row.try_get("txn")?,
             seq: row.try_get::<i32, _>("seq")?.into(),
+        },
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn news(row: PgRow) -> Result<News, sqlx::Error> {
+    let numbers: Vec<i64> = row.try_get("numbers")?;
+    // Postgres counts from 1.
+    let topics = numbers
+        .into_iter()
+        .map(|number| usize::try_from(number - 1).map_err(decode));
+    Ok(News {
+        topics: topics.collect::<Result<_, _>>()?,
+        end: Cursor {
+            txn: row.try_get("end_txn")?,
+            seq: i64::MAX,
         },
     })
 }

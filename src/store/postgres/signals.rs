@@ -5,7 +5,10 @@
 //! notification that is lost with its process, or comes late, costs a reader a slow poll.
 
 use super::{Database, error::translate, within};
-use crate::store::StoreError;
+use crate::{
+    domain::Cursor,
+    store::{Commits, StoreError, TopicMarks},
+};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep_until};
@@ -13,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 const CHANNEL: &str = "oncelog_commits";
 /// Between two notifications. Each takes a transaction number, so they must not come per commit.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(20);
+/// Topics that are told of one by one. Postgres takes less than 8000 bytes, and each takes four.
+const MARKS_MAX: usize = 1800;
 
 /// Tells other replicas of this process's commits and fires the process's signal for theirs, until
 /// the connection is lost.
@@ -34,26 +39,88 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
     listener.eager_reconnect(false);
     within(options, "listen", listener.listen(CHANNEL)).await?;
     let own_name = format!("{:08x}", database.instance);
-    let mut own_commits = database.own_commits.waiter();
+    let own_commits = database.own_commits.waiter();
     let mut is_due = false;
     let mut next_notify = Instant::now();
     loop {
         tokio::select! {
             heard = listener.try_recv() => match heard.map_err(translate)? {
-                Some(heard) if heard.payload() == own_name => {}
-                Some(_) => database.commits.fire(),
+                Some(heard) if heard.payload().starts_with(&own_name) => {}
+                Some(heard) => {
+                    let commits = read(heard.payload()).unwrap_or_else(Commits::unknown);
+                    database.commits.fire(&commits);
+                }
                 None => return Err(StoreError::TimedOut("listen")),
             },
-            () = own_commits.commit(), if !is_due => is_due = true,
+            () = own_commits.heard(), if !is_due => is_due = true,
             () = sleep_until(next_notify), if is_due => {
+                is_due = false;
+                let Some(commits) = own_commits.take() else { continue };
                 let notify = sqlx::query("select pg_notify($1, $2)")
                     .bind(CHANNEL)
-                    .bind(&own_name)
+                    .bind(written(&own_name, &commits))
                     .execute(&mut listener);
                 within(options, "notify", notify).await?;
-                is_due = false;
                 next_notify = Instant::now() + NOTIFY_PAUSE;
             }
+        }
+    }
+}
+
+/// `name txn marks`. Of an older version the name alone.
+fn written(name: &str, commits: &Commits) -> String {
+    let marks = commits.topics.to_text(MARKS_MAX);
+    format!("{name} {} {marks}", commits.visible_at.txn)
+}
+
+/// What another process has committed; `None` where it does not say so in these words.
+fn read(payload: &str) -> Option<Commits> {
+    let mut words = payload.splitn(3, ' ').skip(1);
+    let visible_at = Cursor {
+        txn: words.next()?.parse().ok()?,
+        seq: 0,
+    };
+    let topics = TopicMarks::from_text(words.next()?)?;
+    Some(Commits { visible_at, topics })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_replica_writes_another_one_reads() {
+        let commits = Commits {
+            visible_at: Cursor { txn: 730, seq: 0 },
+            topics: TopicMarks::of(["a", "b"]),
+        };
+        assert_eq!(read(&written("0000c0de", &commits)), Some(commits));
+    }
+
+    #[test]
+    fn of_many_topics_it_says_that_it_may_be_any() {
+        let names: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
+        let commits = Commits {
+            visible_at: Cursor { txn: 730, seq: 0 },
+            topics: TopicMarks::of(names.iter().map(String::as_str)),
+        };
+        let payload = written("0000c0de", &commits);
+        assert_eq!(payload, "0000c0de 730 *");
+        let read = read(&payload).unwrap();
+        assert_eq!(read.topics, TopicMarks::all());
+    }
+
+    #[test]
+    fn what_others_say_is_taken_as_word_of_something() {
+        for payload in [
+            "",
+            "0000c0de",
+            "0000c0de 1",
+            "0000c0de x *",
+            "a 1 2 3",
+            "a 1 zzzz",
+        ] {
+            assert_eq!(read(payload), None, "{payload}");
         }
     }
 }

@@ -8,9 +8,9 @@ use super::{
     within,
 };
 use crate::{
-    domain::{EventBatch, Outcome, Receipt, Timestamp},
+    domain::{Cursor, EventBatch, Outcome, Receipt, Timestamp},
     store::{
-        EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, TxnId,
+        Commits, EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, TopicMarks, TxnId,
         plan::{Deltas, GroupPlan},
         recent::{Epoch, Recollection},
     },
@@ -50,6 +50,7 @@ pub(super) struct PostgresWriter {
 
 /// What a commit makes certain.
 struct StagedKnowledge {
+    commits: Commits,
     topics: Vec<String>,
     recollection: Recollection,
     /// Of the first event of each key: when an equal one was stored.
@@ -123,6 +124,7 @@ impl PostgresWriter {
         let unknown = verdicts.open_firsts();
         let hoped = verdicts.if_inserted(&unknown);
         let deltas = plan.deltas(hoped.iter().map(|verdict| verdict.outcome));
+        let stored_in = deltas.stored_in();
         let append = self.append(plan, &unknown, &deltas);
         let (verdicts, counted) = match within(options, "append", append).await? {
             Appended::AndCounted(counted) => (hoped, counted),
@@ -145,6 +147,7 @@ impl PostgresWriter {
             is_equal.then_some(receipts[first].processed_at)
         });
         self.staged = Some(StagedKnowledge {
+            commits: commits(counted.txn, stored_in),
             topics: counted.new_topics,
             recollection,
             stored_at: stored_at.collect(),
@@ -168,8 +171,8 @@ impl PostgresWriter {
         within(options, "commit", self.execute(statements))
             .await
             .map_err(as_unknown)?;
-        self.database.has_committed();
         if let Some(staged) = self.staged.take() {
+            self.database.has_committed(&staged.commits);
             self.learn(staged);
         }
         Ok(())
@@ -343,7 +346,8 @@ impl PostgresWriter {
         if !self.has_committed(txn).await? {
             return Ok(None);
         }
-        self.database.has_committed();
+        self.database
+            .has_committed(&commits(txn, TopicMarks::all()));
         let every_place: Vec<usize> = (0..plan.len()).collect();
         let options = self.database.options;
         let found = within(options, "compare", self.compare(plan, &every_place)).await?;
@@ -411,6 +415,12 @@ impl EventWriter for PostgresWriter {
     ) -> StoreFuture<'a, Option<GroupReceipts>> {
         Box::pin(async move { self.settle_plan(txn, &GroupPlan::new(group)).await })
     }
+}
+
+/// What a transaction is about to commit.
+fn commits(txn: TxnId, topics: TopicMarks) -> Commits {
+    let visible_at = Cursor { txn: txn.0, seq: 0 };
+    Commits { visible_at, topics }
 }
 
 /// The transaction is rolled back and its group tried once more.

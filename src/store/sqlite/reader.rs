@@ -7,7 +7,7 @@ use crate::{
         Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
         Timestamp, Topic,
     },
-    store::{CommitSignal, EventReader, StoreError, StoreFuture, TopicSummary, Totals},
+    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use std::{error::Error, pin::Pin, sync::Arc};
@@ -142,6 +142,27 @@ impl EventReader for SqliteReader {
                 .fetch_one(&self.pool);
             let seq = self.within("end", last).await?;
             Ok(Cursor { txn: 0, seq })
+        })
+    }
+
+    fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News> {
+        Box::pin(async move {
+            let end = self.end().await?;
+            let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+            // What comes between the two statements is news of the next call.
+            let numbers = sqlx::query(
+                "select t.key from json_each(?) as t where exists ( \
+                     select 1 from processed_events p \
+                     where p.topic = t.value and p.seq > ? and p.seq <= ? \
+                 )",
+            )
+            .bind(serde_json::json!(names).to_string())
+            .bind(after.seq)
+            .bind(end.seq)
+            .try_map(|row: SqliteRow| usize::try_from(row.try_get::<i64, _>(0)?).map_err(decode))
+            .fetch_all(&self.pool);
+            let topics = self.within("news", numbers).await?;
+            Ok(News { topics, end })
         })
     }
 

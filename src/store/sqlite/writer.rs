@@ -9,10 +9,10 @@ use super::{
     within,
 };
 use crate::{
-    domain::{Event, EventBatch, Outcome, Payload, Receipt, Timestamp},
+    domain::{Cursor, Event, EventBatch, Outcome, Payload, Receipt, Timestamp},
     store::{
-        CommitSignal, EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, StoreOptions,
-        TxnId,
+        CommitSignal, Commits, EventWriter, GroupReceipts, Staged, StoreError, StoreFuture,
+        StoreOptions, TopicMarks, TxnId,
         plan::{Deltas, GroupPlan, compared},
     },
 };
@@ -35,6 +35,8 @@ pub(super) struct SqliteWriter {
     known_topics: HashSet<String>,
     /// Topics that will be so with the staged group.
     staged_topics: Vec<String>,
+    /// Topics in which the staged group stores something.
+    stored_in: TopicMarks,
 }
 
 struct Statements {
@@ -104,6 +106,7 @@ impl SqliteWriter {
             statements: Statements::new(),
             known_topics: HashSet::new(),
             staged_topics: Vec::new(),
+            stored_in: TopicMarks::none(),
         })
     }
 
@@ -133,6 +136,7 @@ impl SqliteWriter {
         self.insert(plan, &new, txn, now).await?;
         let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
         self.count(&deltas, txn, now).await?;
+        self.stored_in = deltas.stored_in();
         let receipts = verdicts.into_iter().map(|verdict| Receipt {
             outcome: verdict.outcome,
             processed_at: verdict.processed_at.unwrap_or(now),
@@ -329,7 +333,7 @@ impl EventWriter for SqliteWriter {
                 self.known_topics.clear();
             }
             self.known_topics.extend(self.staged_topics.drain(..));
-            self.commits.fire();
+            self.commits.fire(&commits(self.stored_in.clone()));
             Ok(())
         })
     }
@@ -342,11 +346,17 @@ impl EventWriter for SqliteWriter {
         Box::pin(async move {
             let settled = self.settle_plan(txn, &GroupPlan::new(group)).await?;
             if settled.is_some() {
-                self.commits.fire();
+                self.commits.fire(&commits(TopicMarks::all()));
             }
             Ok(settled)
         })
     }
+}
+
+/// What is committed is seen at once.
+fn commits(topics: TopicMarks) -> Commits {
+    let visible_at = Cursor::START;
+    Commits { visible_at, topics }
 }
 
 fn as_unknown(error: StoreError) -> StoreError {

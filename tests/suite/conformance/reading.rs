@@ -2,8 +2,11 @@
 
 use super::{Fixture, append, batch, event, open};
 use crate::support::{Engine, PostgresServer, eventually};
-use oncelog::domain::{
-    Cursor, Event, EventId, EventQuery, NewDeadLetter, Order, Payload, Source, Timestamp, Topic,
+use oncelog::{
+    domain::{
+        Cursor, Event, EventId, EventQuery, NewDeadLetter, Order, Payload, Source, Timestamp, Topic,
+    },
+    store::TopicMark,
 };
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
@@ -149,6 +152,72 @@ async fn who_follows_meets_what_is_stored_later_once(engine: Engine) {
     assert_eq!((page.events.len(), page.next), (0, query.after));
 }
 
+async fn the_news_are_the_topics_that_have_something_between_a_place_and_the_end(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let reader = &fixture.store.reader;
+    let topic = |name: &str| Topic::parse(name.to_owned()).unwrap();
+    let topics = ["topic-0", "t\"'[]", "topic-2", "topic-0"].map(topic);
+    let none = reader.news(&topics, Cursor::START).await.unwrap();
+    assert!(none.topics.is_empty());
+    twenty_events(&fixture).await;
+    let sorted = |mut topics: Vec<usize>| {
+        topics.sort_unstable();
+        topics
+    };
+    let news = reader.news(&topics, none.end).await.unwrap();
+    assert_eq!(sorted(news.topics), [0, 2, 3]);
+    assert!(none.end < news.end);
+    assert!(reader.news(&[], none.end).await.unwrap().topics.is_empty());
+
+    let mut after = news.end;
+    let mut writer = fixture.writer().await;
+    append(&mut *writer, &[batch(vec![event("t\"'[]", "1", "")])]).await;
+    // Others in the same cluster may hold the end back.
+    let mut found = Vec::new();
+    eventually("it is news", TAIL_MAX, async || {
+        let news = reader.news(&topics, after).await.unwrap();
+        after = news.end;
+        found = news.topics;
+        !found.is_empty()
+    })
+    .await;
+    assert_eq!(found, [1]);
+    let news = reader.news(&topics, after).await.unwrap();
+    assert!(news.topics.is_empty(), "each is news once");
+}
+
+async fn a_commit_says_in_which_topics_it_stored_something_and_when_it_is_to_be_seen(
+    engine: Engine,
+) {
+    let fixture = Fixture::open(engine).await;
+    let mark = |name: &str| TopicMark::of(&Topic::parse(name.to_owned()).unwrap());
+    let commits = fixture.store.reader.commits().waiter();
+    let mut writer = fixture.writer().await;
+    let group = batch(vec![event("a", "1", ""), event("b", "1", "")]);
+    append(&mut *writer, &[group]).await;
+    let first = commits.take().expect("it was told of");
+    assert!(first.topics.has(mark("a")) && first.topics.has(mark("b")));
+    assert!(!first.topics.has(mark("c")));
+    let query = EventQuery {
+        order: Order::Ascending,
+        ..EventQuery::default()
+    };
+    eventually("the end goes past it", TAIL_MAX, async || {
+        fixture.store.reader.end().await.unwrap() >= first.visible_at
+    })
+    .await;
+    let page = fixture.store.reader.page(&query).await.unwrap();
+    assert_eq!(page.events.len(), 2);
+
+    let group = batch(vec![event("a", "1", ""), event("c", "1", "")]);
+    append(&mut *writer, &[group]).await;
+    let second = commits.take().expect("it was told of");
+    assert!(second.topics.has(mark("c")) && !second.topics.has(mark("b")));
+    append(&mut *writer, &[batch(vec![event("a", "1", "")])]).await;
+    let third = commits.take().expect("it was told of");
+    assert!(third.topics.is_empty(), "a repeat is nothing to read");
+}
+
 /// The engine that has several writers at a time.
 #[tokio::test]
 async fn who_waits_for_running_transactions_then_reads_what_they_held_back() {
@@ -257,6 +326,8 @@ async fn dead_letters_are_kept_once_listed_and_thrown_away(engine: Engine) {
 on_both_engines!(
     pages_of_every_size_and_filter_show_what_a_model_shows,
     who_follows_meets_what_is_stored_later_once,
+    the_news_are_the_topics_that_have_something_between_a_place_and_the_end,
+    a_commit_says_in_which_topics_it_stored_something_and_when_it_is_to_be_seen,
     keys_are_compared_byte_for_byte,
     topics_have_their_own_counters_and_come_in_pages,
     dead_letters_are_kept_once_listed_and_thrown_away,
