@@ -128,7 +128,8 @@ pub trait EventReader: Send + Sync {
     fn end(&self) -> StoreFuture<'_, Cursor>;
 
     /// Which of these topics have events after a place, and before the log's end as it is now: a later
-    /// call from that end goes on where this one stopped.
+    /// call from that end goes on where this one stopped. From a place within a transaction it may name
+    /// topics of that transaction again.
     fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News>;
 
     /// Waits until every transaction that is under way now has ended, at most so long: from then on an

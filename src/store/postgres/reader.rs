@@ -89,6 +89,21 @@ const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, 
       and ($5::timestamptz is null or timestamp < $5) \
     order by txn, seq limit $6";
 
+/// One visit to the topics' index for each of them, 1 ms for a thousand. In any other words that were tried
+/// the planner goes through all that is new for every single topic, where the table knows but one (4 s).
+/// A row comparison that begins with the topic is of no use on the index of transactions, and the order on
+/// none but these two.
+const NEWS: &str = "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, array( \
+        select t.number from unnest($1::text[]) with ordinality as t (topic, number) \
+        cross join lateral ( \
+            select 1 from processed_events p \
+            where p.topic = t.topic and (p.topic, p.txn) > (t.topic, $2) \
+              and (p.topic, p.txn) < (t.topic, pg_snapshot_xmin(s)::text::bigint) \
+            order by p.txn limit 1 \
+        ) as first \
+    ) as numbers \
+    from pg_current_snapshot() as s";
+
 impl EventReader for PostgresReader {
     fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
         Box::pin(async move {
@@ -200,28 +215,16 @@ impl EventReader for PostgresReader {
 
     fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News> {
         Box::pin(async move {
-            let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
-            // One visit to the index a topic: a join would rather read the whole table.
-            let row = sqlx::query(
-                "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, \
-                        array( \
-                            select t.number from unnest($1::text[]) with ordinality as t (topic, number) \
-                            cross join lateral ( \
-                                select 1 from processed_events p \
-                                where p.topic = t.topic and p.txn >= $2 \
-                                  and (p.txn, p.seq) > ($2, $3) \
-                                  and p.txn < pg_snapshot_xmin(s)::text::bigint \
-                                limit 1 \
-                            ) as first \
-                        ) as numbers \
-                 from pg_current_snapshot() as s",
-            )
-            .bind(topics)
-            .bind(after.txn)
-            .bind(after.seq)
-            .try_map(news)
-            .fetch_one(&self.pool);
-            self.within("news", row).await
+            // Whole transactions: their number alone is in the index.
+            let from = match after.seq {
+                i64::MAX => after.txn,
+                _ => after.txn - 1,
+            };
+            let statement = sqlx::query(NEWS)
+                .bind(topics.iter().map(Topic::as_str).collect::<Vec<_>>())
+                .bind(from)
+                .try_map(news);
+            self.within("news", statement.fetch_one(&self.pool)).await
         })
     }
 
