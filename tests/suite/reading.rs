@@ -1,7 +1,8 @@
 //! Reading what is stored: pages, single events, topics.
 
-use crate::support::{Engine, TestApp, event};
+use crate::support::{Engine, TestApp, event, eventually};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 on_both_engines!(
     pages_of_any_size_are_the_whole_in_either_order_under_every_filter,
@@ -13,6 +14,8 @@ on_both_engines!(
 );
 
 const EVENTS: usize = 24;
+/// Far longer than any other test keeps a transaction open.
+const TAIL_MAX: Duration = Duration::from_secs(20);
 
 /// Every combination of two topics, two sources and some times, in an order of their own.
 async fn store_mixed(app: &TestApp) -> Vec<Value> {
@@ -27,7 +30,17 @@ async fn store_mixed(app: &TestApp) -> Vec<Value> {
         assert_eq!(app.publish(&event).await.ok()["outcome"], "stored");
         events.push(event);
     }
+    reach(app, EVENTS).await;
     events
+}
+
+/// Waits until an ascending walk meets so many events. A transaction of another test on the same server may
+/// hold them back for longer than a page waits.
+async fn reach(app: &TestApp, events: usize) {
+    eventually("the end is reached", TAIL_MAX, async || {
+        walk(app, "order=asc", EVENTS).await.0.len() == events
+    })
+    .await;
 }
 
 /// All pages of a query, joined; and the last cursor.
@@ -92,11 +105,13 @@ async fn an_empty_page_at_the_end_of_an_ascending_walk_leads_on(engine: Engine) 
     let (none, cursor) = walk(&app, "order=asc", 10).await;
     assert!(none.is_empty());
     app.publish(&event("t", "1")).await.ok();
+    reach(&app, 1).await;
     let path = |cursor: &Value| format!("/events?order=asc&cursor={}", cursor.as_str().unwrap());
     let page = app.get(&path(&cursor)).await.ok();
     assert_eq!(page["events"][0]["event_id"], "1");
     let (_, cursor) = walk(&app, "order=asc", 10).await;
     app.publish(&event("t", "2")).await.ok();
+    reach(&app, 2).await;
     let page = app.get(&path(&cursor)).await.ok();
     assert_eq!(page["count"], 1);
     assert_eq!(page["events"][0]["event_id"], "2");
