@@ -124,7 +124,9 @@ fn push_example(out: &mut String, call: &Call<'_>) {
         }
     }
     let _ = write!(out, "<h4>Example</h4>");
-    let bodies: Vec<_> = members(&call.operation["requestBody"]["content"]).collect();
+    let mut bodies: Vec<_> = members(&call.operation["requestBody"]["content"]).collect();
+    // The document has them by name, CloudEvents first; most readers want the plain one.
+    bodies.sort_by_key(|(media_type, _)| *media_type != "application/json");
     if bodies.is_empty() {
         push_block(out, &line);
     }

@@ -89,6 +89,16 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
+fn the_page_shows_plain_json_before_cloud_events() {
+    let page = page::render(&described());
+    for path in ["/publish", "/publish/batch"] {
+        let call = format!("http://localhost:8080{path} \\\n  -H 'Content-Type: ");
+        let media_type = page.split(&call).nth(1).expect("an example of the call");
+        assert!(media_type.starts_with("application/json'"), "{path}");
+    }
+}
+
+#[test]
 fn the_page_has_every_call_and_loads_nothing_from_elsewhere() {
     let document = described();
     let page = page::render(&document);
