@@ -4,6 +4,7 @@
 #
 #   scripts/check-api.sh                               # SQLite in a directory of its own
 #   DATABASE_URL=postgres://… scripts/check-api.sh     # an empty Postgres database
+#   REDIS_URL=redis://… scripts/check-api.sh           # with a broker, an empty database of Redis
 #   SEED=7 EXAMPLES=200 scripts/check-api.sh           # the same requests again; more of them
 #
 # The stream of /events/stream never ends and is left out; crashing an actor is left in.
@@ -31,18 +32,41 @@ until curl -fs "$url/readyz" >"$work/ready"; do
   kill -0 "$server" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
 done
 
+# With a broker there can be dead letters to look at, to take away and to try again: numbers 1 to 40.
+dead_letters=0
+if [ -n "${REDIS_URL:-}" ]; then
+  dead_letters=40
+  for n in $(seq "$dead_letters"); do
+    redis-cli -u "$REDIS_URL" xadd "${BROKER_STREAM:-oncelog:events}" '*' event \
+      '{"topic":"check-api","event_id":"'"$n"'"}' >"$work/xadd"
+  done
+  until curl -fs "$url/stats" | grep -q "\"dead_letter_count\":$dead_letters,"; do sleep 0.1; done
+fi
+
 # NDJSON is a text to the description, and a text is sent as it is.
 cat >"$work/hooks.py" <<'PYTHON'
+import os
+
 import schemathesis
 
 
 @schemathesis.serializer("application/x-ndjson")
 def ndjson(context, value):
     return value if isinstance(value, bytes) else str(value).encode()
+
+
+# Made-up numbers are those of no dead letter; half of them become the number of one.
+@schemathesis.hook
+def map_path_parameters(context, path_parameters):
+    number = (path_parameters or {}).get("id")
+    dead_letters = int(os.environ["DEAD_LETTERS"])
+    if dead_letters and isinstance(number, int) and number % 2:
+        path_parameters["id"] = 1 + number // 2 % dead_letters
+    return path_parameters
 PYTHON
 
 echo "seed $seed, $examples examples a call"
-SCHEMATHESIS_HOOKS=$work/hooks.py "$venv/bin/schemathesis" run "$url/openapi.json" --no-color \
+DEAD_LETTERS=$dead_letters SCHEMATHESIS_HOOKS=$work/hooks.py "$venv/bin/schemathesis" run "$url/openapi.json" --no-color \
   --seed "$seed" --max-examples "$examples" --phases examples,coverage,fuzzing \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method \
   --exclude-path /events/stream --request-timeout 10
