@@ -5,7 +5,7 @@ use crate::{
     actors::{
         ActorKind, ActorStatus, Admission, DeadLetterClient, GroupLimits, IngestActor,
         IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
-        StatsActor, StatsClient, start_supervised,
+        StatsActor, StatsClient, Turns, start_supervised,
     },
     bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl, Scope},
@@ -208,13 +208,14 @@ fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> anyhow::Re
             StatsActor::new(status, reader, interval, &counts)
         })
     };
+    let turns = Turns::new();
     let shards: Vec<(Addr<PersistActor>, ActorStatus)> = (0..config.persist_actors)
         .map(|shard| {
             let status = ActorStatus::new(ActorKind::Persist, Some(shard));
-            let (own_status, writers, stats) =
-                (status.clone(), Arc::clone(&store.writers), stats.clone());
+            let (own_status, writers) = (status.clone(), Arc::clone(&store.writers));
+            let (turns, stats) = (turns.clone(), stats.clone());
             let actor = start_supervised(&arbiter, policy, status.clone(), move || {
-                PersistActor::new(shard, own_status, persist_settings, writers, stats)
+                PersistActor::new(shard, own_status, persist_settings, writers, turns, stats)
             });
             (actor, status)
         })

@@ -19,6 +19,7 @@ mod persist;
 mod stats;
 mod status;
 mod supervisor;
+mod turns;
 
 pub use admission::{Admission, BytesPermit, Overloaded, Permit};
 pub use client::{AppendError, IngestClient};
@@ -29,3 +30,4 @@ pub use persist::{GroupLimits, PersistActor, PersistSettings};
 pub use stats::{LocalCounts, SharedCounts, StatsActor, StatsClient, StatsError};
 pub use status::{ActorKind, ActorState, ActorStatus, ActorView, NotCrashed, Roster};
 pub use supervisor::{RestartPolicy, start_supervised};
+pub use turns::Turns;

@@ -3,17 +3,21 @@
 //!
 //! Group commit without a timer: what arrives while a transaction is in flight waits, and goes into
 //! the next one together. Under light load a group is one request, under heavy load groups grow by
-//! themselves.
+//! themselves. Small groups of different shards take turns (see [`Turns`]).
 //!
 //! All work lives in the actor's fields, not in its futures. A panic at any point leaves the
 //! requests in `queue`, `retries` or `flight`; after the restart the flight is settled (did it
 //! commit?) and goes on. So a crash is a wait for those who are in flight, and nothing else.
 
+mod transaction;
+
+use self::transaction::{sabotage, store_group};
 use super::{
     client::AppendError,
     messages::{Append, Committed, Crash, CrashPoint, Job},
     stats::StatsActor,
     status::ActorStatus,
+    turns::{Turn, Turns},
 };
 use crate::{
     domain::{EventBatch, Outcome},
@@ -45,6 +49,10 @@ pub struct PersistSettings {
     pub reconnect_pause_max: Duration,
 }
 
+/// Events that are worth a transaction at any time. Fewer wait while another shard has its turn.
+const LARGE_GROUP_EVENTS: usize = 32;
+/// The longest that they wait: about one transaction with a fast disk.
+const TURN_PATIENCE: Duration = Duration::from_millis(2);
 /// After a transaction that lost against another one: both try again, not at the same moment.
 const CONTENTION_PAUSE_MAX_MS: u64 = 10;
 
@@ -54,6 +62,7 @@ pub struct PersistActor {
     status: ActorStatus,
     settings: PersistSettings,
     writers: Arc<dyn WriterSource>,
+    turns: Turns,
     stats: Addr<StatsActor>,
     link: Link,
     /// Attempts to connect, and to store, that have failed since something was stored.
@@ -68,6 +77,9 @@ pub struct PersistActor {
     /// The group of the present transaction.
     flight: Option<Flight>,
     is_flush_scheduled: bool,
+    is_waiting_for_turn: bool,
+    /// For the group that is about to start.
+    turn: Option<Turn>,
     sabotage: Option<Crash>,
 }
 
@@ -84,7 +96,7 @@ enum Link {
 struct Flight {
     jobs: Vec<Job>,
     group: Arc<[Arc<EventBatch>]>,
-    /// Set before the commit is sent, so that after a crash it can be asked for.
+    /// Set before the transaction is sent, so that after a crash it can be asked for.
     txn: Rc<Cell<Option<TxnId>>>,
     took_off: Instant,
 }
@@ -112,6 +124,7 @@ impl PersistActor {
         status: ActorStatus,
         settings: PersistSettings,
         writers: Arc<dyn WriterSource>,
+        turns: Turns,
         stats: Addr<StatsActor>,
     ) -> Self {
         Self {
@@ -119,6 +132,7 @@ impl PersistActor {
             status,
             settings,
             writers,
+            turns,
             stats,
             link: Link::Down,
             failed_attempts: 0,
@@ -127,6 +141,8 @@ impl PersistActor {
             retries: VecDeque::new(),
             flight: None,
             is_flush_scheduled: false,
+            is_waiting_for_turn: false,
+            turn: None,
             sabotage: None,
         }
     }
@@ -140,8 +156,12 @@ impl PersistActor {
         }
         self.drop_abandoned_flight();
         if self.flight.is_none() {
+            if !self.may_start(ctx) {
+                return;
+            }
             self.flight = self.next_group().map(Flight::new);
         }
+        let turn = self.turn.take();
         let Some(flight) = &self.flight else {
             return self.crash_if_idle(ctx);
         };
@@ -154,10 +174,9 @@ impl PersistActor {
         let txn = Rc::clone(&flight.txn);
         let transaction = async move {
             let mut writer = writer;
-            let own_messages = group.len();
-            let is_more_waiting = || status.mailbox_depth() > own_messages;
+            let _turn = turn;
             let sabotage = |point| sabotage(&status, crash, point);
-            let result = store_group(&mut *writer, &group, &txn, is_more_waiting, sabotage).await;
+            let result = store_group(&mut *writer, &group, &txn, sabotage).await;
             (writer, result)
         };
         ctx.spawn(
@@ -165,6 +184,33 @@ impl PersistActor {
                 .into_actor(self)
                 .map(|(writer, result), actor, ctx| actor.land(writer, result, ctx)),
         );
+    }
+
+    /// Whether what waits may go now; else it will, when its turn comes or when it has become large.
+    fn may_start(&mut self, ctx: &mut Context<Self>) -> bool {
+        let events = self.queue.iter().map(|job| job.batch.events().len());
+        let is_small = events
+            .scan(0, |sum, events| {
+                *sum += events;
+                Some(*sum)
+            })
+            .all(|sum| sum < LARGE_GROUP_EVENTS);
+        if self.turn.is_some() || !is_small || self.queue.is_empty() || !self.retries.is_empty() {
+            return true;
+        }
+        self.turn = self.turns.take_now();
+        if self.turn.is_none() && !self.is_waiting_for_turn {
+            self.is_waiting_for_turn = true;
+            let turn = self.turns.clone().take(TURN_PATIENCE);
+            ctx.spawn(turn.into_actor(self).map(|turn, actor, ctx| {
+                actor.is_waiting_for_turn = false;
+                actor.turn = Some(turn);
+                actor.proceed(ctx);
+                // Not needed any more, if it is still there.
+                actor.turn = None;
+            }));
+        }
+        self.turn.is_some()
     }
 
     /// The transaction has ended, one way or another.
@@ -352,42 +398,6 @@ impl PersistActor {
     }
 }
 
-/// Stores a group, or finds out that it is stored already.
-async fn store_group(
-    writer: &mut dyn EventWriter,
-    group: &[Arc<EventBatch>],
-    txn: &Cell<Option<TxnId>>,
-    is_more_waiting: impl Fn() -> bool,
-    at: impl Fn(CrashPoint),
-) -> Result<GroupReceipts, StoreError> {
-    if let Some(earlier) = txn.get() {
-        if let Some(receipts) = writer.settle(earlier, group).await? {
-            return Ok(receipts);
-        }
-        txn.set(None);
-    }
-    let staged = writer.stage(group).await?;
-    txn.set(Some(staged.txn));
-    at(CrashPoint::BeforeCommit);
-    if is_more_waiting() {
-        writer.commit_and_go_on().await?;
-    } else {
-        writer.commit().await?;
-    }
-    at(CrashPoint::AfterCommit);
-    Ok(staged.receipts)
-}
-
-/// Panics where an operator asked for it; the transaction's future dies with the actor.
-fn sabotage(status: &ActorStatus, crash: Option<Crash>, point: CrashPoint) {
-    if let Some(crash) = crash
-        && crash.at == point
-        && crash.incarnation == status.incarnation()
-    {
-        status.panic_now(point);
-    }
-}
-
 /// An error with its causes, on one line.
 fn chain(error: &StoreError) -> String {
     let mut text = error.to_string();
@@ -413,6 +423,8 @@ impl Supervised for PersistActor {
         // All futures are gone, and with them a connection that was busy or being made. A flight
         // stays: `proceed` settles it before anything else.
         self.is_flush_scheduled = false;
+        self.is_waiting_for_turn = false;
+        self.turn = None;
         self.sabotage = None;
         if !matches!(self.link, Link::Idle(_)) {
             self.link = Link::Down;

@@ -2,21 +2,22 @@
 //! and by HTTP (reading); knows the domain and nothing of HTTP or actors.
 //!
 //! # Writing
-//! A writer is one connection with one transaction at a time, in two steps, so that whoever drives
-//! it knows at each moment what a crash would leave behind:
+//! A writer is one connection with one transaction at a time. Whoever drives it names each transaction
+//! before it is sent, and so can ask after it whatever happens:
 //!
 //! ```text
-//! stage(group) ──► Staged { txn, receipts } ──► commit() ──► durable: answer the receipts
-//!    │ Err: nothing of it is stored                │ Err(Unavailable), or dropped on the way:
-//!    ▼                                             ▼ unknown
-//!  by its kind: again, or split            a new writer: settle(txn, group)
-//!                                            ├─ Some(receipts): it had committed, answer these
-//!                                            └─ None: nothing of it is stored, stage it again
+//! append(txn, group) ──► Ok(receipts): durable, answer them
+//!    │ Err(Contention or Refused): nothing of it is stored; again, or split
+//!    │ any other Err, or dropped on the way: unknown
+//!    ▼
+//!  a new writer of the same shard: settle(txn, group)
+//!    ├─ Some(receipts): it had committed, answer these
+//!    └─ None: nothing of it is stored, and nothing ever will be: append it again
 //! ```
 //!
-//! `stage` and `commit` may be dropped at any point. The writer is then used up, and the database
-//! decides alone: it rolls back what it was not told to commit. A later `settle` with the number
-//! from [`Staged`] learns what it decided; where `stage` never returned there is nothing to settle.
+//! `append` may be dropped at any point. The writer is then used up, and the database decides alone
+//! whether its transaction ends well. The number is stored in that very transaction: whether it is
+//! there tells.
 //!
 //! A group is several requests in one transaction. Each request is stored whole or not at all, and
 //! so is the group. Receipts come back per request, per event, in the order of the group. An event
@@ -61,34 +62,28 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// The receipts of a group: one list a request, one receipt an event, in the order sent.
 pub type GroupReceipts = Vec<Vec<Receipt>>;
 
-/// The number by which a transaction can be asked after.
+/// The number by which a transaction can be asked after, chosen before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TxnId(i64);
 
-/// A transaction that holds its group and waits for its commit.
-#[derive(Debug)]
-pub struct Staged {
-    /// What to ask after if the commit is not answered.
-    pub txn: TxnId,
-    /// What to answer once it has committed.
-    pub receipts: GroupReceipts,
+impl TxnId {
+    /// One that no other transaction of this shard has had lately.
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=i64::MAX))
+    }
 }
 
 /// One connection that writes. See the module's manual.
 pub trait EventWriter: Send {
-    /// Opens a transaction and puts a group into it, with its counters.
-    fn stage<'a>(&'a mut self, group: &'a [Arc<EventBatch>]) -> StoreFuture<'a, Staged>;
+    /// Stores a group with its counters, in one transaction of this number. Returns when that has
+    /// committed.
+    fn append<'a>(
+        &'a mut self,
+        txn: TxnId,
+        group: &'a [Arc<EventBatch>],
+    ) -> StoreFuture<'a, GroupReceipts>;
 
-    /// Makes the staged group durable.
-    fn commit(&mut self) -> StoreFuture<'_, ()>;
-
-    /// The same, where another group is waiting to be staged: the next transaction may be opened on
-    /// the same way.
-    fn commit_and_go_on(&mut self) -> StoreFuture<'_, ()> {
-        self.commit()
-    }
-
-    /// Says what became of an earlier writer's transaction: the receipts where it committed, or
+    /// Says what became of an earlier writer's last transaction: the receipts where it committed, or
     /// `None` where nothing of it is stored and nothing ever will be.
     fn settle<'a>(
         &'a mut self,

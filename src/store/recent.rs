@@ -70,6 +70,7 @@ struct Digest(u64, u64);
 /// What is remembered of a group.
 pub(super) struct Recollection {
     session: u64,
+    epoch: Option<Epoch>,
     /// Of the first event of each key, in the plan's order; empty where nothing is remembered.
     fingerprints: Vec<Fingerprint>,
     /// By place: when an equal event was stored. Of first events only.
@@ -91,6 +92,7 @@ impl RecentKeys {
     pub(super) fn recall(&self, plan: &GroupPlan<'_>) -> Recollection {
         let mut recollection = Recollection {
             session: 0,
+            epoch: None,
             fingerprints: Vec::new(),
             known: vec![None; plan.len()],
             is_relied_on: false,
@@ -105,6 +107,7 @@ impl RecentKeys {
             .collect();
         let memory = self.memory();
         recollection.session = memory.session;
+        recollection.epoch = memory.epoch;
         for (&place, fingerprint) in plan.firsts().iter().zip(&recollection.fingerprints) {
             recollection.known[place] = memory.find(fingerprint);
             recollection.is_relied_on |= recollection.known[place].is_some();
@@ -112,19 +115,15 @@ impl RecentKeys {
         recollection
     }
 
-    /// Whether what was recalled holds in a transaction that has read this epoch. Where it does not, the
-    /// same group can be tried again.
-    pub(super) fn holds(&self, recollection: &mut Recollection, epoch: Epoch) -> bool {
+    /// Says in which epoch the database is, and that what the group finds from here on is of it. What
+    /// was remembered of another one is forgotten.
+    pub(super) fn is_of(&self, recollection: &mut Recollection, epoch: Epoch) {
         let mut memory = self.memory();
         if memory.epoch != Some(epoch) {
             memory.forget();
             memory.epoch = Some(epoch);
         }
-        // Another transaction may have seen the change first: then the memory is of this epoch, and
-        // what was recalled before is of the one that is gone.
-        let is_of_this_session = memory.session == recollection.session;
         recollection.session = memory.session;
-        is_of_this_session || !recollection.is_relied_on
     }
 
     /// After the commit: what the group has stored or found stored, by the plan's order of first
@@ -171,6 +170,11 @@ impl RecentKeys {
 }
 
 impl Recollection {
+    /// The epoch of the database in which what was recalled holds, where anything was.
+    pub(super) fn relied_on(&self) -> Option<Epoch> {
+        self.epoch.filter(|_| self.is_relied_on)
+    }
+
     /// Whether an equal event with this key is stored, and since when.
     pub(super) fn of(&self, place: usize) -> Option<Timestamp> {
         self.known[place]

@@ -98,9 +98,12 @@ impl Database {
         self.commits.fire(commits);
     }
 
+    fn name_of(&self, role: &str) -> String {
+        format!("oncelog-{:08x}-{role}", self.instance)
+    }
+
     fn named(&self, role: &str) -> PgConnectOptions {
-        let name = format!("oncelog-{:08x}-{role}", self.instance);
-        self.connect.clone().application_name(&name)
+        self.connect.clone().application_name(&self.name_of(role))
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -141,6 +144,7 @@ impl WriterSource for PostgresWriters {
         Box::pin(async move {
             self.0.migrate().await?;
             let role = format!("persist-{shard}");
+            let name = self.0.name_of(&role);
             let options = self.0.named(&role).options([
                 // The statements are few and their plans must not depend on what the planner
                 // believes of a table that grows from nothing to millions of rows.
@@ -150,7 +154,8 @@ impl WriterSource for PostgresWriters {
                 ("enable_mergejoin", "off"),
             ]);
             let connection = self.0.connect_with(&options).await?;
-            let writer = PostgresWriter::begin_session(connection, Arc::clone(&self.0)).await?;
+            let writer =
+                PostgresWriter::begin_session(connection, name, Arc::clone(&self.0)).await?;
             Ok(Box::new(writer) as Box<dyn EventWriter>)
         })
     }

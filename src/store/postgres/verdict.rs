@@ -5,7 +5,6 @@ use super::{reader::timestamp, rows::place_of};
 use crate::{
     domain::{Outcome, Receipt, Timestamp},
     store::{
-        TxnId,
         plan::{GroupPlan, compared},
         recent::Recollection,
     },
@@ -38,16 +37,6 @@ impl<'a> Verdicts<'a> {
         self.judge_repeats(|first| recollection.of(first).map(Some));
     }
 
-    /// What this group has inserted, and the repeats of that.
-    pub(super) fn insert(&mut self, inserted: &[usize]) {
-        let mut is_inserted = vec![false; self.plan.len()];
-        for &place in inserted {
-            is_inserted[place] = true;
-            self.by_place[place] = Some(Verdict::stored());
-        }
-        self.judge_repeats(|first| is_inserted[first].then_some(None));
-    }
-
     /// Repeats of a first event that says what is stored: comparing with it is enough.
     fn judge_repeats(&mut self, stored_at: impl Fn(usize) -> Option<Option<Timestamp>>) {
         for &repeat in self.plan.repeats() {
@@ -75,27 +64,31 @@ impl<'a> Verdicts<'a> {
             .collect()
     }
 
-    /// All places without a verdict.
-    pub(super) fn open(&self) -> Vec<usize> {
-        (0..self.by_place.len())
-            .filter(|&place| self.by_place[place].is_none())
-            .collect()
+    /// Of keys that are taken: the first events, and the repeats of those.
+    pub(super) fn places_of(&self, firsts: &[usize]) -> Vec<usize> {
+        let mut is_taken = vec![false; self.by_place.len()];
+        for &place in firsts {
+            is_taken[place] = true;
+        }
+        let repeats = self.plan.repeats().iter();
+        let of_taken = repeats.filter(|repeat| is_taken[repeat.first]);
+        let mut places = firsts.to_vec();
+        places.extend(of_taken.map(|repeat| repeat.place));
+        places
     }
 
-    /// All of them, provided that the group inserts the events at these places: its open firsts.
-    pub(super) fn if_inserted(&self, places: &[usize]) -> Vec<Verdict> {
+    /// All of them, provided that the group inserts its open firsts.
+    pub(super) fn if_inserted(&self) -> Vec<Verdict> {
         let mut verdicts = self.clone();
-        verdicts.insert(places);
-        verdicts
-            .by_place
-            .into_iter()
+        let mut is_open = vec![false; self.by_place.len()];
+        for place in self.open_firsts() {
+            is_open[place] = true;
+        }
+        verdicts.judge_repeats(|first| is_open[first].then_some(None));
+        let by_place = verdicts.by_place.into_iter();
+        by_place
             .map(|verdict| verdict.unwrap_or(Verdict::stored()))
             .collect()
-    }
-
-    /// All of them, where none is open.
-    pub(super) fn complete(self) -> Option<Vec<Verdict>> {
-        self.by_place.into_iter().collect()
     }
 }
 
@@ -156,8 +149,8 @@ impl StoredRow {
 
     /// The verdict where `txn` is our own, committed transaction: what it inserted from this very
     /// place is stored, not a duplicate.
-    pub(super) fn verdict_after(&self, txn: TxnId) -> Verdict {
-        let is_own = self.stored_txn == txn.0 && usize::try_from(self.stored_seq) == Ok(self.place);
+    pub(super) fn verdict_after(&self, txn: i64) -> Verdict {
+        let is_own = self.stored_txn == txn && usize::try_from(self.stored_seq) == Ok(self.place);
         let mut verdict = self.verdict();
         if is_own {
             verdict.outcome = Outcome::Stored;

@@ -10,14 +10,14 @@ use super::{
 use crate::{
     domain::{Cursor, EventBatch, Outcome, Receipt, Timestamp},
     store::{
-        Commits, EventWriter, GroupReceipts, Staged, StoreError, StoreFuture, TopicMarks, TxnId,
-        plan::{Deltas, GroupPlan},
-        recent::{Epoch, Recollection},
+        Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, TopicMarks, TxnId,
+        plan::GroupPlan, recent::Epoch,
     },
 };
+use chrono::DateTime;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use std::{collections::HashSet, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// First key of the advisory locks by which writers claim their slots: "once" in ASCII.
 const SLOT_LOCK_CLASS: i32 = 0x6f6e_6365;
@@ -27,47 +27,37 @@ const SLOTS_MAX: i32 = 512;
 const KNOWN_TOPICS_MAX: usize = 10_000;
 /// Transactions after which a writer folds what they have done for their topics.
 const UNFOLDED_MAX: u32 = 256;
-/// For so long a transaction that was opened with the commit before it is good for the next group. Far
-/// less than `idle_in_transaction_session_timeout`: where those who waited have all given up and nobody
-/// comes for that long, the connection is lost to it, and made again for the next group.
-const OPENED_AHEAD_MAX: Duration = Duration::from_secs(1);
-/// How often a predecessor's transaction is asked after while it is still running.
-const SETTLE_POLL: Duration = Duration::from_millis(20);
+/// Looks at the table that a group may take: one that says which keys are taken, one that stores the
+/// others, and two for those who lose against other replicas.
+const LOOKS_MAX: usize = 4;
+/// How often a predecessor's connection is looked for while it is still ending.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(20);
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
     database: Arc<Database>,
+    /// Of this process and shard: the connection's name, and that of its transactions.
+    name: String,
     slot: i32,
     /// Rows of this slot in `topic_deltas`, about.
     unfolded: u32,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
-    /// What is known once the staged group is committed.
-    staged: Option<StagedKnowledge>,
-    /// When a transaction was opened, together with the commit before it, that holds nothing yet.
-    opened_ahead: Option<Instant>,
-}
-
-/// What a commit makes certain.
-struct StagedKnowledge {
-    commits: Commits,
-    topics: Vec<String>,
-    recollection: Recollection,
-    /// Of the first event of each key: when an equal one was stored.
-    stored_at: Vec<Option<Timestamp>>,
 }
 
 impl PostgresWriter {
     /// Ends what an earlier connection of the same name left open, and claims a counter slot.
     pub(super) async fn begin_session(
         mut connection: PgConnection,
+        name: String,
         database: Arc<Database>,
     ) -> Result<Self, StoreError> {
+        let options = database.options;
+        let predecessors = end_predecessors(&mut connection, &name);
+        within(options, "end predecessors", predecessors).await?;
         let session = async {
             sqlx::query(
-                "select pg_terminate_backend(pid) from pg_stat_activity \
-                 where application_name = current_setting('application_name') \
-                 and datname = current_database() and pid <> pg_backend_pid()",
+                "delete from writer_transactions where committed_at < now() - interval '1 day'",
             )
             .execute(&mut connection)
             .await?;
@@ -82,203 +72,124 @@ impl PostgresWriter {
             .fetch_optional(&mut connection)
             .await
         };
-        let slot = within(database.options, "begin session", session).await?;
+        let slot = within(options, "begin session", session).await?;
         // The connection before this one may have ended with its server and with what that knew.
         database.recent.forget();
         Ok(Self {
             connection,
             database,
+            name,
             slot: slot.unwrap_or(SLOTS_MAX),
             // Whoever had the slot before may have left some.
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
-            staged: None,
-            opened_ahead: None,
         })
     }
 
-    async fn stage_plan(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
+    async fn append_plan(
+        &mut self,
+        txn: TxnId,
+        plan: &GroupPlan<'_>,
+    ) -> Result<GroupReceipts, StoreError> {
         let options = self.database.options;
-        match self.opened_ahead.take() {
-            Some(opened) if opened.elapsed() < OPENED_AHEAD_MAX => {}
-            Some(_) => within(options, "begin", self.execute("rollback; begin")).await?,
-            None => within(options, "begin", self.execute("begin")).await?,
-        }
-        match self.fill_transaction(plan).await {
-            Ok(staged) => Ok(staged),
-            Err(error) => {
-                within(options, "rollback", self.execute("rollback")).await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn fill_transaction(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
-        let options = self.database.options;
-        let mut recollection = self.database.recent.recall(plan);
-        let mut verdicts = Verdicts::new(plan);
-        verdicts.recall(&recollection);
         if self.unfolded >= UNFOLDED_MAX {
             within(options, "fold", self.fold()).await?;
         }
-        let unknown = verdicts.open_firsts();
-        let hoped = verdicts.if_inserted(&unknown);
-        let deltas = plan.deltas(hoped.iter().map(|verdict| verdict.outcome));
-        let stored_in = deltas.stored_in();
-        let append = self.append(plan, &unknown, &deltas);
-        let (verdicts, counted) = match within(options, "append", append).await? {
-            Appended::AndCounted(counted) => (hoped, counted),
-            Appended::Only { inserted, now } => {
-                verdicts.insert(&inserted);
-                let (verdicts, counted) = self.count_others(plan, verdicts).await?;
-                // The rows carry the time of the statement that inserted them.
-                (verdicts, Counted { now, ..counted })
+        let mut recollection = self.database.recent.recall(plan);
+        let mut verdicts = Verdicts::new(plan);
+        verdicts.recall(&recollection);
+        let mut relied_on = recollection.relied_on();
+        for _ in 0..LOOKS_MAX {
+            let hoped = verdicts.if_inserted();
+            let places = verdicts.open_firsts();
+            let look = self.insert(txn, plan, &places, &hoped, relied_on);
+            match within(options, "append", look).await.map_err(as_race)? {
+                Look::Committed {
+                    now,
+                    epoch,
+                    commits,
+                } => {
+                    self.database.has_committed(&commits);
+                    let receipts = hoped.into_iter().map(|verdict| verdict.receipt(now));
+                    let receipts: Vec<Receipt> = receipts.collect();
+                    let stored_at = plan.firsts().iter().map(|&first| {
+                        let is_equal = receipts[first].outcome != Outcome::Conflict;
+                        is_equal.then_some(receipts[first].processed_at)
+                    });
+                    let recent = &self.database.recent;
+                    recent.is_of(&mut recollection, epoch);
+                    recent.remember(&recollection, stored_at);
+                    return Ok(plan.by_request(receipts));
+                }
+                Look::Taken { places, epoch } => {
+                    if relied_on.is_some_and(|relied_on| relied_on != epoch) {
+                        self.database.recent.is_of(&mut recollection, epoch);
+                        return Err(try_again());
+                    }
+                    // What is found now must still hold when the others are inserted.
+                    relied_on = Some(epoch);
+                    let places = verdicts.places_of(&places);
+                    let compare = self.compare(plan, &places);
+                    verdicts.compare(within(options, "compare", compare).await?);
+                }
             }
-        };
-        if !self.database.recent.holds(&mut recollection, counted.epoch) {
-            return Err(try_again());
         }
-        let receipts: Vec<Receipt> = verdicts
-            .into_iter()
-            .map(|verdict| verdict.receipt(counted.now))
-            .collect();
-        let stored_at = plan.firsts().iter().map(|&first| {
-            let is_equal = receipts[first].outcome != Outcome::Conflict;
-            is_equal.then_some(receipts[first].processed_at)
-        });
-        self.staged = Some(StagedKnowledge {
-            commits: commits(counted.txn, stored_in),
-            topics: counted.new_topics,
-            recollection,
-            stored_at: stored_at.collect(),
-        });
-        Ok(Staged {
-            txn: counted.txn,
-            receipts: plan.by_request(receipts),
-        })
+        Err(try_again())
     }
 
-    async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(statement)
-            .execute(&mut self.connection)
-            .await
-            .map(drop)
-    }
-
-    async fn commit_by(&mut self, statements: &'static str) -> Result<(), StoreError> {
-        let options = self.database.options;
-        // Whatever goes wrong from here on, only the transaction's status tells what became of it.
-        within(options, "commit", self.execute(statements))
-            .await
-            .map_err(as_unknown)?;
-        if let Some(staged) = self.staged.take() {
-            self.database.has_committed(&staged.commits);
-            self.learn(staged);
-        }
-        Ok(())
-    }
-
-    /// Some of the events were not new: looks at what is stored instead, and counts all of them.
-    async fn count_others(
+    /// Inserts the events at these places, with counters for all, provided that none of their keys is
+    /// taken and that the table is as it was when the other verdicts were found. One statement and
+    /// its own transaction: when its answer is complete, it has committed.
+    async fn insert(
         &mut self,
-        plan: &GroupPlan<'_>,
-        mut verdicts: Verdicts<'_>,
-    ) -> Result<(Vec<Verdict>, Counted), StoreError> {
-        let options = self.database.options;
-        let open = verdicts.open();
-        verdicts.compare(within(options, "compare", self.compare(plan, &open)).await?);
-        // A key that is taken but not to be seen: somebody deleted the row in between, and the
-        // next attempt finds it free.
-        let verdicts = verdicts.complete().ok_or_else(try_again)?;
-        let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
-        let count = self.append(plan, &[], &deltas);
-        match within(options, "count", count).await? {
-            Appended::AndCounted(counted) => Ok((verdicts, counted)),
-            Appended::Only { .. } => Err(try_again()),
-        }
-    }
-
-    /// Inserts the events at these places and adds to the counters; the latter only where every
-    /// event was new, because the counts suppose that. The last statement before each commit, so
-    /// it is the one that says the transaction's number.
-    async fn append(
-        &mut self,
+        txn: TxnId,
         plan: &GroupPlan<'_>,
         places: &[usize],
-        deltas: &Deltas<'_>,
-    ) -> Result<Appended, sqlx::Error> {
+        verdicts: &[Verdict],
+        relied_on: Option<Epoch>,
+    ) -> Result<Look, sqlx::Error> {
+        let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
         let columns = Columns::new(plan, places);
-        let topics = TopicColumns::new(deltas);
+        let topics = TopicColumns::new(&deltas);
         let maybe_new = topics.stored_in(|topic| !self.known_topics.contains(topic));
-        let row: PgRow = sqlx::query_with(
-            "with inserted as ( \
-                 insert into processed_events \
-                     (topic, event_id, timestamp, source, payload, processed_at, txn, seq) \
-                 select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
-                        statement_timestamp(), (select pg_current_xact_id()::text::bigint), e.seq \
-                 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
-                      as e (topic, event_id, timestamp, source, payload, seq) \
-                 on conflict (topic, event_id) do nothing \
-                 returning seq \
-             ), every_one as ( \
-                 select count(*) = cardinality($6::int[]) as is_new from inserted \
-             ), seen_first as ( \
-                 insert into topics (topic, first_stored_at) \
-                 select unnest($7::text[]), statement_timestamp() from every_one where is_new \
-                 on conflict (topic) do nothing \
-                 returning 1 \
-             ), per_topic as ( \
-                 insert into topic_deltas (slot, topics, unique_counts, duplicate_counts, stored_at) \
-                 select $11, $8, $9, $10, statement_timestamp() from every_one where is_new \
-             ), in_all as ( \
-                 insert into system_stats as s \
-                     (slot, received_count, unique_processed_count, duplicate_dropped_count, \
-                      conflict_count, topics_count, updated_at) \
-                 select $11, $12, $13, $14, $15, (select count(*) from seen_first), \
-                        statement_timestamp() \
-                 from every_one where is_new \
-                 on conflict (slot) do update set \
-                     received_count = s.received_count + excluded.received_count, \
-                     unique_processed_count = s.unique_processed_count + excluded.unique_processed_count, \
-                     duplicate_dropped_count = s.duplicate_dropped_count + excluded.duplicate_dropped_count, \
-                     conflict_count = s.conflict_count + excluded.conflict_count, \
-                     topics_count = s.topics_count + excluded.topics_count, \
-                     updated_at = excluded.updated_at \
-             ) \
-             select case when not is_new then array(select seq from inserted) end as inserted, \
-                    pg_current_xact_id()::text::bigint as txn, statement_timestamp() as now, \
-                    (select statements from deletions) as deletions, \
-                    pg_postmaster_start_time() as server_started \
-             from every_one",
-            columns.arguments()?,
-        )
-        .bind(&maybe_new)
-        .bind(&topics.names)
-        .bind(&topics.unique_counts)
-        .bind(&topics.duplicate_counts)
-        .bind(self.slot)
-        .bind(deltas.received)
-        .bind(deltas.unique)
-        .bind(deltas.duplicates)
-        .bind(deltas.conflicts)
-        .fetch_one(&mut self.connection)
-        .await?;
-        let now = timestamp(row.try_get("now")?)?;
-        if let Some(inserted) = row.try_get::<Option<Vec<i32>>, _>("inserted")? {
-            let places = inserted.into_iter().map(place_of);
-            let inserted = places.collect::<Result<_, _>>()?;
-            return Ok(Appended::Only { inserted, now });
+        let row: PgRow = sqlx::query_with(INSERT, columns.arguments()?)
+            .bind(&maybe_new)
+            .bind(&topics.names)
+            .bind(&topics.unique_counts)
+            .bind(&topics.duplicate_counts)
+            .bind(self.slot)
+            .bind(deltas.received)
+            .bind(deltas.unique)
+            .bind(deltas.duplicates)
+            .bind(deltas.conflicts)
+            .bind(&self.name)
+            .bind(txn.0)
+            .bind(relied_on.map(|epoch| epoch.deletions))
+            .bind(relied_on.and_then(|epoch| DateTime::from_timestamp_micros(epoch.server_started)))
+            // Reads to the end of the answer, and so past the commit.
+            .fetch_one(&mut self.connection)
+            .await?;
+        let epoch = Epoch {
+            deletions: row.try_get("deletions")?,
+            server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+        };
+        if !row.try_get::<bool, _>("is_stored")? {
+            let taken: Vec<i32> = row.try_get("taken")?;
+            let places = taken.into_iter().map(place_of);
+            let places = places.collect::<Result<_, _>>()?;
+            return Ok(Look::Taken { places, epoch });
         }
         self.unfolded = self.unfolded.saturating_add(1);
-        Ok(Appended::AndCounted(Counted {
-            txn: TxnId(row.try_get("txn")?),
-            now,
-            new_topics: maybe_new.into_iter().map(str::to_owned).collect(),
-            epoch: Epoch {
-                deletions: row.try_get("deletions")?,
-                server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
-            },
-        }))
+        let new_topics = maybe_new.into_iter().map(str::to_owned);
+        if self.known_topics.len() + new_topics.len() > KNOWN_TOPICS_MAX {
+            self.known_topics.clear();
+        }
+        self.known_topics.extend(new_topics);
+        Ok(Look::Committed {
+            now: timestamp(row.try_get("now")?)?,
+            epoch,
+            commits: commits(row.try_get("xid")?, deltas.stored_in()),
+        })
     }
 
     /// Looks at what is stored under the keys of these places.
@@ -329,83 +240,65 @@ impl PostgresWriter {
         .map(drop)
     }
 
-    fn learn(&mut self, staged: StagedKnowledge) {
-        if self.known_topics.len() + staged.topics.len() > KNOWN_TOPICS_MAX {
-            self.known_topics.clear();
-        }
-        self.known_topics.extend(staged.topics);
-        let recent = &self.database.recent;
-        recent.remember(&staged.recollection, staged.stored_at);
-    }
-
     async fn settle_plan(
         &mut self,
         txn: TxnId,
         plan: &GroupPlan<'_>,
     ) -> Result<Option<GroupReceipts>, StoreError> {
-        if !self.has_committed(txn).await? {
-            return Ok(None);
-        }
-        self.database
-            .has_committed(&commits(txn, TopicMarks::all()));
-        let every_place: Vec<usize> = (0..plan.len()).collect();
         let options = self.database.options;
+        let number = within(options, "settle", self.number_of(txn)).await?;
+        let Some(number) = number else {
+            return Ok(None);
+        };
+        let commits = commits(number, TopicMarks::all());
+        self.database.has_committed(&commits);
+        let every_place: Vec<usize> = (0..plan.len()).collect();
         let found = within(options, "compare", self.compare(plan, &every_place)).await?;
         // What is missing was stored, and deleted by somebody since.
         let mut verdicts = vec![Verdict::stored(); plan.len()];
         for row in found {
-            verdicts[row.place] = row.verdict_after(txn);
+            verdicts[row.place] = row.verdict_after(number);
         }
         let now = Timestamp::now();
         let receipts = verdicts.into_iter().map(|verdict| verdict.receipt(now));
         Ok(Some(plan.by_request(receipts.collect())))
     }
 
-    /// Waits until the transaction has ended, one way or the other.
-    async fn has_committed(&mut self, txn: TxnId) -> Result<bool, StoreError> {
-        let options = self.database.options;
-        let deadline = Instant::now() + options.statement_timeout;
-        while Instant::now() < deadline {
-            let status = within(options, "settle", self.status(txn)).await?;
-            match status.as_deref() {
-                Some("committed") => return Ok(true),
-                Some("in progress") => sleep(SETTLE_POLL).await,
-                // None: so old that Postgres has forgotten it. It has ended long ago, and settling
-                // follows within seconds, so this is another cluster than the one that ran it.
-                _ => return Ok(false),
-            }
-        }
-        Err(StoreError::TimedOut("settle"))
+    /// Postgres's own number of a predecessor's last transaction, where it is this one and committed.
+    async fn number_of(&mut self, txn: TxnId) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar("select xid from writer_transactions where writer = $1 and txn = $2")
+            .bind(&self.name)
+            .bind(txn.0)
+            .fetch_optional(&mut self.connection)
+            .await
     }
+}
 
-    async fn status(&mut self, txn: TxnId) -> Result<Option<String>, sqlx::Error> {
-        // A number from the future raises an error: after a failover the new primary may be behind,
-        // and then the transaction never reached it.
-        sqlx::query_scalar(
-            "select case when $1 < pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
-             then pg_xact_status($1::text::xid8) end",
+/// Waits until no earlier connection of this name is left: from then on nothing of theirs can commit.
+async fn end_predecessors(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    loop {
+        let ended = sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where application_name = $1 and datname = current_database() \
+             and pid <> pg_backend_pid()",
         )
-        .bind(txn.0)
-        .fetch_one(&mut self.connection)
-        .await
+        .bind(name)
+        .fetch_all(&mut *connection)
+        .await?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        sleep(PREDECESSOR_POLL).await;
     }
 }
 
 impl EventWriter for PostgresWriter {
-    fn stage<'a>(&'a mut self, group: &'a [Arc<EventBatch>]) -> StoreFuture<'a, Staged> {
-        Box::pin(async move { self.stage_plan(&GroupPlan::new(group)).await })
-    }
-
-    fn commit(&mut self) -> StoreFuture<'_, ()> {
-        Box::pin(self.commit_by("commit"))
-    }
-
-    fn commit_and_go_on(&mut self) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            self.commit_by("commit; begin").await?;
-            self.opened_ahead = Some(Instant::now());
-            Ok(())
-        })
+    fn append<'a>(
+        &'a mut self,
+        txn: TxnId,
+        group: &'a [Arc<EventBatch>],
+    ) -> StoreFuture<'a, GroupReceipts> {
+        Box::pin(async move { self.append_plan(txn, &GroupPlan::new(group)).await })
     }
 
     fn settle<'a>(
@@ -417,40 +310,93 @@ impl EventWriter for PostgresWriter {
     }
 }
 
-/// What a transaction is about to commit.
-fn commits(txn: TxnId, topics: TopicMarks) -> Commits {
-    let visible_at = Cursor { txn: txn.0, seq: 0 };
+/// What the transaction with this number of Postgres's has committed.
+fn commits(xid: i64, topics: TopicMarks) -> Commits {
+    let visible_at = Cursor { txn: xid, seq: 0 };
     Commits { visible_at, topics }
 }
 
-/// The transaction is rolled back and its group tried once more.
+/// Nothing is stored, and the same group is to be tried once more.
 fn try_again() -> StoreError {
     StoreError::Contention(sqlx::Error::RowNotFound)
 }
 
-fn as_unknown(error: StoreError) -> StoreError {
+/// A key was free when the statement looked, and another replica's when it inserted.
+fn as_race(error: StoreError) -> StoreError {
     match error {
-        StoreError::Contention(source) | StoreError::Refused(source) => {
-            StoreError::Unavailable(source)
+        StoreError::Refused(source)
+            if source
+                .as_database_error()
+                .is_some_and(|error| error.is_unique_violation()) =>
+        {
+            StoreError::Contention(source)
         }
         other => other,
     }
 }
 
-/// What became of the events that were hoped to be new.
-enum Appended {
-    /// They were.
-    AndCounted(Counted),
-    /// Only those at these places were, at that time, and nothing is counted yet.
-    Only {
-        inserted: Vec<usize>,
+/// What the statement that inserts found.
+enum Look {
+    /// All was as hoped, and is committed.
+    Committed {
         now: Timestamp,
+        epoch: Epoch,
+        commits: Commits,
     },
+    /// It was not, and nothing is stored: these places' keys are taken, or the epoch is another one.
+    Taken { places: Vec<usize>, epoch: Epoch },
 }
 
-struct Counted {
-    txn: TxnId,
-    now: Timestamp,
-    new_topics: Vec<String>,
-    epoch: Epoch,
-}
+/// The whole transaction. Counts suppose that every event is new, so nothing is written unless all of
+/// them are.
+const INSERT: &str = "\
+    with here as ( \
+        select d.statements as deletions, pg_postmaster_start_time() as server_started, \
+               array( \
+                   select e.seq from unnest($1::text[], $2::text[], $6::int[]) as e (topic, event_id, seq) \
+                   join processed_events p on p.topic = e.topic and p.event_id = e.event_id \
+               ) as taken \
+        from deletions d \
+    ), all_new as ( \
+        select true from here \
+        where cardinality(taken) = 0 \
+          and ($18::bigint is null or (deletions = $18 and server_started = $19::timestamptz)) \
+    ), inserted as ( \
+        insert into processed_events \
+            (topic, event_id, timestamp, source, payload, processed_at, txn, seq) \
+        select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
+               statement_timestamp(), (select pg_current_xact_id()::text::bigint), e.seq \
+        from all_new cross join \
+             unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
+                 as e (topic, event_id, timestamp, source, payload, seq) \
+    ), seen_first as ( \
+        insert into topics (topic, first_stored_at) \
+        select unnest($7::text[]), statement_timestamp() from all_new \
+        on conflict (topic) do nothing \
+        returning 1 \
+    ), per_topic as ( \
+        insert into topic_deltas (slot, topics, unique_counts, duplicate_counts, stored_at) \
+        select $11, $8, $9, $10, statement_timestamp() from all_new \
+    ), in_all as ( \
+        insert into system_stats as s \
+            (slot, received_count, unique_processed_count, duplicate_dropped_count, \
+             conflict_count, topics_count, updated_at) \
+        select $11, $12, $13, $14, $15, (select count(*) from seen_first), statement_timestamp() \
+        from all_new \
+        on conflict (slot) do update set \
+            received_count = s.received_count + excluded.received_count, \
+            unique_processed_count = s.unique_processed_count + excluded.unique_processed_count, \
+            duplicate_dropped_count = s.duplicate_dropped_count + excluded.duplicate_dropped_count, \
+            conflict_count = s.conflict_count + excluded.conflict_count, \
+            topics_count = s.topics_count + excluded.topics_count, \
+            updated_at = excluded.updated_at \
+    ), named as ( \
+        insert into writer_transactions as w (writer, txn, xid, committed_at) \
+        select $16, $17, pg_current_xact_id()::text::bigint, statement_timestamp() from all_new \
+        on conflict (writer) do update set \
+            txn = excluded.txn, xid = excluded.xid, committed_at = excluded.committed_at \
+    ) \
+    select exists (select from all_new) as is_stored, taken, \
+           (select pg_current_xact_id()::text::bigint from all_new) as xid, statement_timestamp() as now, \
+           deletions, server_started \
+    from here";

@@ -36,7 +36,11 @@ fn pass(
     let group = group(events);
     let plan = GroupPlan::new(&group);
     let mut recollection = recent.recall(&plan);
-    if !recent.holds(&mut recollection, epoch) {
+    let holds = recollection
+        .relied_on()
+        .is_none_or(|relied_on| relied_on == epoch);
+    recent.is_of(&mut recollection, epoch);
+    if !holds {
         return None;
     }
     let stored_at = plan
@@ -89,13 +93,13 @@ fn what_was_recalled_does_not_hold_where_another_transaction_saw_the_change_firs
     let recent = RecentKeys::new(100);
     pass(&recent, EPOCH, &[("a", "{}")], 5);
     let group = group(&[("a", "{}")]);
-    let mut recollection = recent.recall(&GroupPlan::new(&group));
+    let recollection = recent.recall(&GroupPlan::new(&group));
     let changed = Epoch {
         deletions: 8,
         ..EPOCH
     };
     assert!(pass(&recent, changed, &[("b", "{}")], 6).is_some());
-    assert!(!recent.holds(&mut recollection, changed));
+    assert_eq!(recollection.relied_on(), Some(EPOCH));
     let nothing = recent.recall(&GroupPlan::new(&group));
     assert_eq!(nothing.of(0), None);
 }
@@ -106,7 +110,7 @@ fn what_was_committed_before_a_lost_connection_is_not_remembered_after_it() {
     let group = group(&[("a", "{}")]);
     let plan = GroupPlan::new(&group);
     let mut recollection = recent.recall(&plan);
-    assert!(recent.holds(&mut recollection, EPOCH));
+    recent.is_of(&mut recollection, EPOCH);
     recent.forget();
     recent.remember(&recollection, [Some(at(5))]);
     assert_eq!(recent.recall(&plan).of(0), None);

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     domain::{Cursor, Event, EventBatch, Outcome, Payload, Receipt, Timestamp},
     store::{
-        CommitSignal, Commits, EventWriter, GroupReceipts, Staged, StoreError, StoreFuture,
-        StoreOptions, TopicMarks, TxnId,
+        CommitSignal, Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, StoreOptions,
+        TopicMarks, TxnId,
         plan::{Deltas, GroupPlan, compared},
     },
 };
@@ -110,20 +110,37 @@ impl SqliteWriter {
         })
     }
 
-    async fn stage_plan(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, StoreError> {
+    async fn append_plan(
+        &mut self,
+        txn: TxnId,
+        plan: &GroupPlan<'_>,
+    ) -> Result<GroupReceipts, StoreError> {
         let options = self.options;
         within(options, "begin", self.execute("begin immediate")).await?;
-        match within(options, "stage", self.fill_transaction(plan)).await {
-            Ok(staged) => Ok(staged),
+        let receipts = match within(options, "append", self.fill_transaction(txn, plan)).await {
+            Ok(receipts) => receipts,
             Err(error) => {
                 within(options, "rollback", self.roll_back()).await?;
-                Err(error)
+                return Err(error);
             }
+        };
+        // Whatever goes wrong here, a new connection asks what became of it.
+        within(options, "commit", self.execute("commit"))
+            .await
+            .map_err(as_unknown)?;
+        if self.known_topics.len() + self.staged_topics.len() > KNOWN_TOPICS_MAX {
+            self.known_topics.clear();
         }
+        self.known_topics.extend(self.staged_topics.drain(..));
+        self.commits.fire(&commits(self.stored_in.clone()));
+        Ok(receipts)
     }
 
-    async fn fill_transaction(&mut self, plan: &GroupPlan<'_>) -> Result<Staged, sqlx::Error> {
-        let txn = TxnId(rand::random_range(1..=i64::MAX));
+    async fn fill_transaction(
+        &mut self,
+        txn: TxnId,
+        plan: &GroupPlan<'_>,
+    ) -> Result<GroupReceipts, sqlx::Error> {
         let now = Timestamp::now();
         let found = self.look_up(plan).await?;
         let verdicts = verdicts(plan, &found, None);
@@ -141,10 +158,7 @@ impl SqliteWriter {
             outcome: verdict.outcome,
             processed_at: verdict.processed_at.unwrap_or(now),
         });
-        Ok(Staged {
-            txn,
-            receipts: plan.by_request(receipts.collect()),
-        })
+        Ok(plan.by_request(receipts.collect()))
     }
 
     async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
@@ -318,24 +332,12 @@ impl SqliteWriter {
 }
 
 impl EventWriter for SqliteWriter {
-    fn stage<'a>(&'a mut self, group: &'a [Arc<EventBatch>]) -> StoreFuture<'a, Staged> {
-        Box::pin(async move { self.stage_plan(&GroupPlan::new(group)).await })
-    }
-
-    fn commit(&mut self) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            let options = self.options;
-            // Whatever goes wrong here, a new connection asks what became of it.
-            within(options, "commit", self.execute("commit"))
-                .await
-                .map_err(as_unknown)?;
-            if self.known_topics.len() + self.staged_topics.len() > KNOWN_TOPICS_MAX {
-                self.known_topics.clear();
-            }
-            self.known_topics.extend(self.staged_topics.drain(..));
-            self.commits.fire(&commits(self.stored_in.clone()));
-            Ok(())
-        })
+    fn append<'a>(
+        &'a mut self,
+        txn: TxnId,
+        group: &'a [Arc<EventBatch>],
+    ) -> StoreFuture<'a, GroupReceipts> {
+        Box::pin(async move { self.append_plan(txn, &GroupPlan::new(group)).await })
     }
 
     fn settle<'a>(

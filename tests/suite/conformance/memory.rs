@@ -6,7 +6,7 @@ use super::{batch, event_with, open_remembering};
 use crate::support::{Database, Engine};
 use oncelog::{
     domain::{Event, EventBatch, Outcome},
-    store::{EventWriter, Store, StoreError, Totals},
+    store::{EventWriter, Store, StoreError, Totals, TxnId},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
@@ -44,15 +44,14 @@ impl Subject {
     /// The outcomes, by request and by event.
     async fn append(&mut self, writer: usize, group: &[Arc<EventBatch>]) -> Vec<Vec<Outcome>> {
         let writer = &mut self.writers[writer];
-        let staged = loop {
-            match writer.stage(group).await {
-                Ok(staged) => break staged,
+        let receipts = loop {
+            match writer.append(TxnId::random(), group).await {
+                Ok(receipts) => break receipts,
                 Err(StoreError::Contention(_)) => {}
                 Err(error) => panic!("{error:?}"),
             }
         };
-        writer.commit().await.unwrap();
-        let receipts = staged.receipts.iter();
+        let receipts = receipts.iter();
         receipts.map(|receipts| super::outcomes(receipts)).collect()
     }
 
@@ -135,7 +134,7 @@ async fn a_conflict_with_what_another_replica_stored_after_a_deletion_is_found()
     let stored = super::append(&mut *there, &theirs).await;
     assert_eq!(stored[0][0].outcome, Outcome::Stored);
     assert!(matches!(
-        here.stage(&ours).await,
+        here.append(TxnId::random(), &ours).await,
         Err(StoreError::Contention(_))
     ));
     let answered = super::append(&mut *here, &ours).await;

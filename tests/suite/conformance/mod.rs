@@ -10,7 +10,7 @@ mod writing;
 use crate::support::{Database, Engine};
 use oncelog::{
     domain::{Event, EventBatch, EventId, Outcome, Payload, Receipt, Source, Timestamp, Topic},
-    store::{self, EventWriter, GroupReceipts, Store, StoreOptions},
+    store::{self, EventWriter, GroupReceipts, Store, StoreOptions, TxnId},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -71,9 +71,7 @@ fn batch(events: Vec<Event>) -> Arc<EventBatch> {
 
 /// Stores a group and gives its receipts.
 async fn append(writer: &mut dyn EventWriter, group: &[Arc<EventBatch>]) -> GroupReceipts {
-    let staged = writer.stage(group).await.unwrap();
-    writer.commit().await.unwrap();
-    staged.receipts
+    writer.append(TxnId::random(), group).await.unwrap()
 }
 
 fn outcomes(receipts: &[Receipt]) -> Vec<Outcome> {

@@ -3,7 +3,7 @@
 use super::{append, batch, event, open, outcomes};
 use oncelog::{
     domain::Outcome::{Duplicate, Stored},
-    store::StoreError,
+    store::{StoreError, TxnId},
 };
 use sqlx::{Connection, SqliteConnection};
 
@@ -25,7 +25,7 @@ async fn a_lock_of_another_process_is_contention_and_ends_with_it() {
     let group = [batch(vec![event("t", "1", "a")])];
     let mut other = SqliteConnection::connect(&url).await.unwrap();
     let lock = other.begin_with("begin immediate").await.unwrap();
-    let error = writer.stage(&group).await.unwrap_err();
+    let error = writer.append(TxnId::random(), &group).await.unwrap_err();
     assert!(matches!(error, StoreError::Contention(_)), "{error:?}");
     // Readers need no lock.
     assert_eq!(store.reader.totals().await.unwrap().received, 0);

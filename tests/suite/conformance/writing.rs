@@ -7,10 +7,10 @@ use oncelog::{
         Event,
         Outcome::{Conflict, Duplicate, Stored},
     },
-    store::{StoreError, Totals},
+    store::{StoreError, Totals, TxnId},
 };
 use rand::seq::SliceRandom;
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 async fn a_new_key_is_stored_its_repeat_a_duplicate_and_another_content_a_conflict(engine: Engine) {
     let fixture = Fixture::open(engine).await;
@@ -75,18 +75,18 @@ async fn of_repeats_within_a_group_the_one_sent_first_is_stored(engine: Engine) 
     assert_eq!((totals.duplicate_dropped, totals.conflicts), (5, 2));
 }
 
-async fn what_is_staged_and_never_committed_is_gone_with_its_writer(engine: Engine) {
+async fn what_was_never_sent_is_not_settled(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     let group = [batch(vec![event("t", "1", "a"), event("t", "2", "a")])];
-    let mut dying = fixture.writer().await;
-    let staged = dying.stage(&group).await.unwrap();
-    assert_eq!(fixture.store.reader.totals().await.unwrap().received, 0);
-    drop(dying);
+    let mut writer = fixture.writer().await;
+    append(&mut *writer, &group[..]).await;
+    drop(writer);
     let mut next = fixture.writer().await;
-    assert_eq!(next.settle(staged.txn, &group).await.unwrap(), None);
+    let never_sent = TxnId::random();
+    assert_eq!(next.settle(never_sent, &group).await.unwrap(), None);
     let receipts = append(&mut *next, &group).await;
-    assert_eq!(outcomes(&receipts[0]), [Stored, Stored]);
-    assert_eq!(fixture.store.reader.totals().await.unwrap().received, 2);
+    assert_eq!(outcomes(&receipts[0]), [Duplicate, Duplicate]);
+    assert_eq!(fixture.store.reader.totals().await.unwrap().received, 4);
 }
 
 async fn a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts(engine: Engine) {
@@ -98,19 +98,19 @@ async fn a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts(e
         batch(vec![event("t", "new", "a"), event("t", "new", "b")]),
         batch(vec![event("t", "old", "b")]),
     ];
-    let staged = dying.stage(&group).await.unwrap();
-    dying.commit().await.unwrap();
+    let txn = TxnId::random();
+    let receipts = dying.append(txn, &group).await.unwrap();
     drop(dying);
     let mut next = fixture.writer().await;
-    let settled = next.settle(staged.txn, &group).await.unwrap();
-    assert_eq!(settled, Some(staged.receipts));
+    let settled = next.settle(txn, &group).await.unwrap();
+    assert_eq!(settled, Some(receipts));
     // A group of nothing but repeats leaves no row, and has committed all the same.
     let repeats = [batch(vec![event("t", "old", "a")])];
-    let staged = next.stage(&repeats).await.unwrap();
-    next.commit().await.unwrap();
+    let txn = TxnId::random();
+    next.append(txn, &repeats).await.unwrap();
     drop(next);
     let mut last = fixture.writer().await;
-    let settled = last.settle(staged.txn, &repeats).await.unwrap().unwrap();
+    let settled = last.settle(txn, &repeats).await.unwrap().unwrap();
     assert_eq!(outcomes(&settled[0]), [Duplicate]);
     assert_eq!(fixture.store.reader.totals().await.unwrap().received, 7);
 }
@@ -122,66 +122,53 @@ async fn groups_that_follow_one_another_are_stored_at_their_own_times(engine: En
     for id in ["first", "last"] {
         // The last one holds a conflict, so that it takes more than one statement.
         let group = [batch(vec![event("t", "old", id), event("t", id, "a")])];
-        let staged = writer.stage(&group).await.unwrap();
-        writer.commit_and_go_on().await.unwrap();
-        receipts.push(staged.receipts[0][1].processed_at);
+        receipts.push(append(&mut *writer, &group).await[0][1].processed_at);
         let mut other = fixture.store.writers.connect(1).await.unwrap();
         let between = batch(vec![event("other", id, "a")]);
         receipts.push(append(&mut *other, &[between]).await[0][0].processed_at);
     }
     assert!(receipts.is_sorted(), "{receipts:?}");
-    drop(writer);
     for (id, place) in [("first", 0), ("last", 2)] {
         let key = event("t", id, "a");
         let reader = &fixture.store.reader;
         let stored = reader.find(key.topic(), key.event_id()).await.unwrap();
         assert_eq!(stored.unwrap().processed_at, receipts[place]);
     }
-    let mut next = fixture.writer().await;
-    append(&mut *next, &[batch(vec![event("t", "next", "a")])]).await;
     let totals = fixture.store.reader.totals().await.unwrap();
-    assert_eq!((totals.received, totals.unique_processed), (7, 6));
+    assert_eq!((totals.received, totals.unique_processed), (6, 5));
 }
 
 async fn what_another_writer_stored_meanwhile_is_not_settled_as_ones_own(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     let group = [batch(vec![event("t", "1", "a"), event("t", "2", "a")])];
-    let mut dying = fixture.writer().await;
-    let staged = dying.stage(&group).await.unwrap();
-    drop(dying);
+    drop(fixture.writer().await);
     let mut next = fixture.writer().await;
     let mut other = fixture.store.writers.connect(1).await.unwrap();
-    append(&mut *other, &group).await;
-    assert_eq!(next.settle(staged.txn, &group).await.unwrap(), None);
+    let txn = TxnId::random();
+    // Even under the same number: it is another writer's.
+    other.append(txn, &group).await.unwrap();
+    assert_eq!(next.settle(txn, &group).await.unwrap(), None);
     let receipts = append(&mut *next, &group).await;
     assert_eq!(outcomes(&receipts[0]), [Duplicate, Duplicate]);
     let totals = fixture.store.reader.totals().await.unwrap();
     assert_eq!((totals.received, totals.unique_processed), (4, 2));
 }
 
-async fn a_writer_may_be_dropped_within_stage_and_within_commit(engine: Engine) {
+async fn a_writer_may_be_dropped_at_any_moment_of_its_transaction(engine: Engine) {
     let fixture = Fixture::open(engine).await;
-    for round in 0..40 {
+    for round in 0..60 {
         let events = (0..200).map(|id| event("t", &format!("{round}-{id}"), "a"));
         let group = [batch(events.collect())];
         let mut dying = fixture.writer().await;
-        // Longer in each round: the first ones end within stage, the last ones after the commit.
-        let patience = Duration::from_micros(400 * round);
-        let txn = Cell::new(None);
-        let committed = tokio::time::timeout(patience, async {
-            let staged = dying.stage(&group).await.unwrap();
-            txn.set(Some(staged.txn));
-            dying.commit().await.unwrap();
-        })
-        .await;
+        // Longer in each round: the first ones end before it is sent, the last ones after the commit.
+        let patience = Duration::from_micros(300 * round);
+        let txn = TxnId::random();
+        let answered = tokio::time::timeout(patience, dying.append(txn, &group)).await;
         drop(dying);
         let mut next = fixture.writer().await;
-        let settled = match txn.get() {
-            Some(txn) => next.settle(txn, &group).await.unwrap(),
-            None => None,
-        };
+        let settled = next.settle(txn, &group).await.unwrap();
         assert!(
-            settled.is_some() || committed.is_err(),
+            settled.is_some() || answered.is_err(),
             "an answered commit is not there"
         );
         let receipts = match settled {
@@ -197,6 +184,28 @@ async fn a_writer_may_be_dropped_within_stage_and_within_commit(engine: Engine) 
     }
 }
 
+/// Repeats of a key whose stored content is another one are each compared with that.
+async fn repeats_of_a_conflict_are_compared_with_what_is_stored(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let mut writer = fixture.writer().await;
+    append(&mut *writer, &[batch(vec![event("t", "1", "a")])]).await;
+    drop(writer);
+    let mut next = fixture.writer().await;
+    let group = [batch(vec![
+        event("t", "1", "b"),
+        event("t", "2", "a"),
+        event("t", "1", "a"),
+        event("t", "1", "b"),
+        event("t", "2", "b"),
+    ])];
+    let receipts = append(&mut *next, &group).await;
+    let expected = [Conflict, Stored, Duplicate, Conflict, Conflict];
+    assert_eq!(outcomes(&receipts[0]), expected);
+    let totals = fixture.store.reader.totals().await.unwrap();
+    assert_eq!((totals.received, totals.unique_processed), (6, 2));
+    assert_eq!((totals.duplicate_dropped, totals.conflicts), (4, 3));
+}
+
 async fn writers_with_overlapping_shuffled_batches_stay_exact(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     let mut writers = tokio::task::JoinSet::new();
@@ -210,15 +219,14 @@ async fn writers_with_overlapping_shuffled_batches_stay_exact(engine: Engine) {
                     .collect();
                 events.shuffle(&mut rand::rng());
                 let group = [batch(events)];
-                let staged = loop {
-                    match writer.stage(&group).await {
-                        Ok(staged) => break staged,
+                let receipts = loop {
+                    match writer.append(TxnId::random(), &group).await {
+                        Ok(receipts) => break receipts,
                         Err(StoreError::Contention(_)) => {}
                         Err(error) => panic!("{error:?}"),
                     }
                 };
-                writer.commit().await.unwrap();
-                let new = outcomes(&staged.receipts[0]);
+                let new = outcomes(&receipts[0]);
                 stored += new.iter().filter(|outcome| **outcome == Stored).count();
             }
             stored
@@ -250,11 +258,12 @@ async fn everything_is_still_there_after_the_store_is_opened_again(engine: Engin
 on_both_engines!(
     a_new_key_is_stored_its_repeat_a_duplicate_and_another_content_a_conflict,
     of_repeats_within_a_group_the_one_sent_first_is_stored,
-    what_is_staged_and_never_committed_is_gone_with_its_writer,
+    what_was_never_sent_is_not_settled,
     a_writer_that_died_after_its_commit_is_settled_with_the_same_receipts,
     groups_that_follow_one_another_are_stored_at_their_own_times,
     what_another_writer_stored_meanwhile_is_not_settled_as_ones_own,
-    a_writer_may_be_dropped_within_stage_and_within_commit,
+    a_writer_may_be_dropped_at_any_moment_of_its_transaction,
+    repeats_of_a_conflict_are_compared_with_what_is_stored,
     writers_with_overlapping_shuffled_batches_stay_exact,
     everything_is_still_there_after_the_store_is_opened_again,
 );

@@ -72,7 +72,7 @@ async fn a_commit_whose_answer_is_lost_is_neither_guessed_nor_repeated() {
     let (_postgres, proxy, app, load) = behind_a_proxy().await;
     for round in 1..=8 {
         proxy.set(Weather::SwallowCommitAnswer);
-        eventually("an answer to COMMIT is lost", SOON, async || {
+        eventually("an answer to a commit is lost", SOON, async || {
             proxy.swallowed() >= round
         })
         .await;

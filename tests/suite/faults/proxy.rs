@@ -6,13 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::sleep,
 };
 
 /// What the proxy does to what it carries.
@@ -23,7 +21,7 @@ pub(crate) enum Weather {
     Fair,
     /// Keeps connections open and carries nothing, as a broken cable does.
     BlackHole,
-    /// Carries the next COMMIT and loses its answer, then cuts the connection; once.
+    /// Carries the next group and, where it was stored, loses the answer and cuts the connection; once.
     SwallowCommitAnswer,
     /// Refuses connections.
     Closed,
@@ -87,7 +85,7 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Answers to COMMIT that were lost so far.
+    /// Answers to commits that were lost so far.
     pub(crate) fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::SeqCst)
     }
@@ -119,12 +117,16 @@ impl Shared {
                     let bytes = &from_client[..length];
                     match self.weather() {
                         Weather::BlackHole => self.hold_back(length),
-                        Weather::SwallowCommitAnswer if holds_commit(bytes) => {
-                            self.set_fair_again();
-                            if server.write_all(bytes).await.is_ok() {
-                                self.lose_the_answer(&mut server).await;
+                        Weather::SwallowCommitAnswer if holds_group(bytes) => {
+                            if server.write_all(bytes).await.is_err() { return }
+                            let Ok(length @ 1..) = server.read(&mut from_server).await else { return };
+                            let answer = &from_server[..length];
+                            if says_committed(answer) {
+                                self.set_fair_again();
+                                self.swallowed.fetch_add(1, Ordering::SeqCst);
+                                return;
                             }
-                            return;
+                            if client.write_all(answer).await.is_err() { return }
                         }
                         _ => if server.write_all(bytes).await.is_err() { return },
                     }
@@ -148,25 +150,18 @@ impl Shared {
     fn set_fair_again(&self) {
         self.weather.store(Weather::Fair as u8, Ordering::SeqCst);
     }
-
-    /// Waits until the database has answered, so that the commit has certainly happened, or long
-    /// enough to know that it does not answer.
-    async fn lose_the_answer(&self, server: &mut TcpStream) {
-        let mut answer = [0; 1024];
-        tokio::select! {
-            read = server.read(&mut answer) => {
-                if matches!(read, Ok(1..)) {
-                    self.swallowed.fetch_add(1, Ordering::SeqCst);
-                }
-            }
-            () = sleep(Duration::from_secs(2)) => {}
-        }
-    }
 }
 
-/// The simple-query message `Q` with the text `commit`, alone or with the next `begin`.
-fn holds_commit(bytes: &[u8]) -> bool {
-    let ends = ["commit\0", "commit; begin\0"].map(str::as_bytes);
-    ends.iter()
-        .any(|text| bytes.windows(text.len()).any(|window| window == *text))
+/// Parameters of the statement that stores a group: many, and the writer's name among them. A start-up
+/// message, which may be as long, says what that name is.
+fn holds_group(bytes: &[u8]) -> bool {
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    bytes.len() > 300 && holds(b"-persist-") && !holds(b"application_name")
+}
+
+/// Its row, of six columns, begins with a Boolean: whether the group was stored. By the time that it
+/// is sent the transaction has committed, or a crash of the server is on its way.
+fn says_committed(bytes: &[u8]) -> bool {
+    let begin = [0, 6, 0, 0, 0, 1, 1];
+    bytes.windows(begin.len()).any(|window| window == begin)
 }

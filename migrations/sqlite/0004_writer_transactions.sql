@@ -1,0 +1,2 @@
+-- This engine has had the table from its first version on.
+select 1;
