@@ -151,8 +151,8 @@ async fn throw_away(mut payload: web::Payload) {
 fn payload_error(error: PayloadError) -> ApiError {
     match error {
         PayloadError::EncodingCorrupted => {
-            ApiError::BadRequest("the body's transfer encoding is broken".to_owned())
+            ApiError::BrokenBody("the body's transfer encoding is broken")
         }
-        _ => ApiError::BadRequest("the body ended before it was complete".to_owned()),
+        _ => ApiError::BrokenBody("the body ended before it was complete"),
     }
 }

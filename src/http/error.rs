@@ -27,6 +27,8 @@ const RETRY_AFTER_S: &str = "1";
 pub(super) enum ApiError {
     /// The query string or the framing of the request is wrong.
     BadRequest(String),
+    /// The body's framing is broken, so nobody knows where the next request begins.
+    BrokenBody(&'static str),
     /// There is no token, or an unknown one.
     Unauthorized(&'static str),
     /// The token is known and does not allow this.
@@ -94,7 +96,9 @@ impl ApiError {
     /// Status, the name of the problem type, and its title.
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request", "Bad request"),
+            Self::BadRequest(_) | Self::BrokenBody(_) => {
+                (StatusCode::BAD_REQUEST, "bad-request", "Bad request")
+            }
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Token needed"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
@@ -169,9 +173,10 @@ impl ApiError {
             | Self::UnsupportedType { detail, .. }
             | Self::UnsupportedData(detail)
             | Self::Invalid { detail, .. } => detail.into(),
-            Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::NotFound(detail) => {
-                (*detail).into()
-            }
+            Self::BrokenBody(detail)
+            | Self::Unauthorized(detail)
+            | Self::Forbidden(detail)
+            | Self::NotFound(detail) => (*detail).into(),
             Self::NoSuchActor(known) => format!("known actors: {known}").into(),
             Self::MethodNotAllowed { allow } => format!("this path takes {allow}").into(),
             Self::BodyTimeout => "the body did not arrive in time".into(),
@@ -238,7 +243,10 @@ impl ResponseError for ApiError {
             Self::UnsupportedEncoding => {
                 response.insert_header((ACCEPT_ENCODING, encoding::ACCEPTED));
             }
-            Self::ShuttingDown | Self::BodyTimeout | Self::BodyTooLarge { .. } => {
+            Self::ShuttingDown
+            | Self::BrokenBody(_)
+            | Self::BodyTimeout
+            | Self::BodyTooLarge { .. } => {
                 response.force_close();
             }
             _ => {}

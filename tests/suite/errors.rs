@@ -154,3 +154,28 @@ async fn a_body_over_the_limit_is_413_however_it_is_sent_and_the_service_goes_on
     );
     assert_eq!(app.database().rows().await, 1);
 }
+
+/// What follows a broken chunk might be anything: the connection ends, and the answer says so.
+#[tokio::test]
+async fn a_body_whose_framing_is_broken_is_400_on_a_connection_that_closes() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let address = app.address();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let request = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                       Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    })
+    .await
+    .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
+    assert!(head.contains("\r\nconnection: close"), "{head}");
+    app.publish(&event("t", "next")).await.ok();
+}
