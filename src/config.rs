@@ -199,8 +199,11 @@ impl Config {
             .number(1..=10_000)?
             .unwrap_or(14);
 
+        let is_development = setting("DEVELOPMENT", flags.development)?
+            .boolean()?
+            .unwrap_or(false);
         let bind = bind(flags.bind, env)?;
-        Ok(Self {
+        let config = Self {
             bind,
             http_workers: setting("HTTP_WORKERS", flags.http_workers)?
                 .number(1..=64)?
@@ -318,7 +321,11 @@ impl Config {
             database_url,
             max_body_bytes,
             inflight_bytes_max,
-        })
+        };
+        match config.development_secrets().first() {
+            Some(&variable) if !is_development => Err(ConfigError::PublishedSecret { variable }),
+            _ => Ok(config),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The secret that the development setup publishes, found where it is still in use. Asked by `app`,
-//! which warns of it.
+//! The secret that the development setup publishes, found where it is still in use: refused, unless
+//! the settings say that this is development. Asked by `app` too, which then warns of it.
 
 use super::{Config, Secret};
 use url::Url;

@@ -138,6 +138,9 @@ pub(super) struct Flags {
     /// File that holds them instead, one a line; lines that begin with # are comments
     #[arg(long, value_name = "PATH", help_heading = "Access")]
     pub(super) api_tokens_file: Option<String>,
+    /// true: the secret that the repository publishes is allowed, and warned of [default: false]
+    #[arg(long, value_name = "TRUE|FALSE", help_heading = "Access")]
+    pub(super) development: Option<String>,
 
     /// Largest body after decompression, 1KiB to 128MiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]

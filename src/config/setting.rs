@@ -43,6 +43,17 @@ pub enum ConfigError {
         /// The one that is set.
         beside: &'static str,
     },
+    /// A secret that everybody can read in the repository protects nothing.
+    #[error(
+        "{variable} ({}): must not be the published secret, set your own, or {} where this is for \
+         development",
+        flag_of(variable),
+        "DEVELOPMENT=true"
+    )]
+    PublishedSecret {
+        /// The environment variable.
+        variable: &'static str,
+    },
     /// A flag stands without its value.
     #[error(
         "{variable} ({}): must be followed by a value in UTF-8",
@@ -123,6 +134,14 @@ impl Setting {
                 .and_then(|number: u64| N::try_from(number).ok())
                 .filter(|number| range.contains(number))
                 .ok_or(expected)
+        })
+    }
+
+    pub(super) fn boolean(self) -> Result<Option<bool>, ConfigError> {
+        self.shown(|text| {
+            text.to_ascii_lowercase()
+                .parse()
+                .map_err(|_| "must be true or false".to_owned())
         })
     }
 

@@ -446,9 +446,15 @@ fn the_published_secret_is_found_wherever_it_is_used() {
         ("DATABASE_URL", &database),
         ("REDIS_URL", &redis),
     ] {
-        let config = serve(&[], &[(variable, value)]);
+        let config = serve(&["--development=true"], &[(variable, value)]);
         assert_eq!(config.development_secrets(), [variable]);
+        let line = wrong(&[], &[(variable, value), ("DEVELOPMENT", "false")]);
+        assert!(
+            line.starts_with(variable) && !line.contains(known),
+            "{line}"
+        );
     }
+    wrong(&[], &[("DEVELOPMENT", "perhaps")]);
     let own = [
         ("ADMIN_TOKEN", "own"),
         ("DATABASE_URL", "postgres://u:own@storage/oncelog"),

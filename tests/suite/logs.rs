@@ -49,12 +49,25 @@ async fn a_log_directory_that_cannot_be_written_is_one_line_and_a_failure() {
 }
 
 #[tokio::test]
-async fn the_published_secret_is_warned_of_and_not_shown() {
+async fn the_published_secret_is_refused_but_for_development_and_not_shown() {
     let known = "oncelog-development-only";
+    let mut command = oncelog();
+    command.env("ADMIN_TOKEN", known);
+    let mut process = Process::spawn(command, None, Signal::KILL);
+    let (status, _) = process.wait(WITHIN).await;
+    let stderr = process.stderr();
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("ADMIN_TOKEN") && !stderr.contains(known),
+        "{stderr}"
+    );
+
     let warned = |app: &TestApp| app.log().contains("set your own");
     let app = TestApp::builder(Engine::Sqlite)
         .await
         .set("ADMIN_TOKEN", known)
+        .set("DEVELOPMENT", "true")
         .start()
         .await;
     let log = app.log();
