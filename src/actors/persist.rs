@@ -70,6 +70,9 @@ pub struct PersistActor {
     /// Whether the present connection has stored something. One that was made and cannot write, as
     /// on a full disk, is as good as none.
     is_proven: bool,
+    /// Whether a connection was made and could not write, and nothing has been stored since: then
+    /// being connected again says nothing.
+    is_refuted: bool,
     /// Requests that wait, oldest first.
     queue: VecDeque<Job>,
     /// Parts of a group that failed as a whole; each is tried before the queue.
@@ -137,6 +140,7 @@ impl PersistActor {
             link: Link::Down,
             failed_attempts: 0,
             is_proven: false,
+            is_refuted: false,
             queue: VecDeque::new(),
             retries: VecDeque::new(),
             flight: None,
@@ -163,6 +167,9 @@ impl PersistActor {
         }
         let turn = self.turn.take();
         let Some(flight) = &self.flight else {
+            // Nothing is left to find out with: the next request will tell.
+            self.is_refuted = false;
+            self.status.set_connected(true);
             return self.crash_if_idle(ctx);
         };
         let Link::Idle(writer) = mem::replace(&mut self.link, Link::Busy) else {
@@ -225,6 +232,8 @@ impl PersistActor {
                 self.link = Link::Idle(writer);
                 self.is_proven = true;
                 self.failed_attempts = 0;
+                self.is_refuted = false;
+                self.status.set_connected(true);
                 self.answer(receipts);
                 self.proceed(ctx);
             }
@@ -318,13 +327,19 @@ impl PersistActor {
     }
 
     /// A group that nobody waits for, and that is certainly not stored, need not be tried again:
-    /// its senders were told to send it again.
+    /// its senders were told to send it again. But while nothing can be stored and nobody waits, one
+    /// request of it stays, to find out when that is over; to store it is no fault.
     fn drop_abandoned_flight(&mut self) {
         let Some(flight) = self.flight.take_if(|flight| flight.txn.get().is_none()) else {
             return;
         };
         let mut jobs = flight.jobs;
-        jobs.retain(|job| !job.is_abandoned());
+        let mut others = self.retries.iter().flatten().chain(&self.queue);
+        if self.is_refuted && jobs.iter().all(Job::is_abandoned) && others.all(Job::is_abandoned) {
+            jobs.truncate(1);
+        } else {
+            jobs.retain(|job| !job.is_abandoned());
+        }
         if !jobs.is_empty() {
             self.flight = Some(Flight::new(jobs));
         }
@@ -353,7 +368,9 @@ impl PersistActor {
         );
         self.link = Link::Idle(writer);
         self.is_proven = false;
-        self.status.set_connected(true);
+        if !self.is_refuted {
+            self.status.set_connected(true);
+        }
         self.proceed(ctx);
     }
 
@@ -379,6 +396,7 @@ impl PersistActor {
 
     fn lose_connection(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
         if !self.is_proven {
+            self.is_refuted = true;
             return self.has_not_connected(error, ctx);
         }
         tracing::warn!(

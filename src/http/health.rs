@@ -2,7 +2,7 @@
 
 use super::{HttpState, json};
 use crate::{
-    actors::{ActorKind, ActorState},
+    actors::{ActorKind, ActorState, ActorStatus},
     domain::Timestamp,
 };
 use actix_web::{HttpResponse, http::header::RETRY_AFTER, web::Data};
@@ -67,9 +67,19 @@ async fn durability(state: &HttpState) -> String {
     }
 }
 
-/// Asks the database and the broker.
+/// Asks the database and the broker. A database that can be read and not written, as on a full disk,
+/// is none.
 pub(super) async fn look(state: &HttpState) -> Reach {
-    let database = async { matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(()))) };
+    let database = async {
+        let answers = matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(())));
+        let cannot_store = |status: &ActorStatus| {
+            status.kind() == ActorKind::Persist
+                && status
+                    .disconnected_for()
+                    .is_some_and(|time| time >= PING_TIMEOUT)
+        };
+        answers && !state.roster.statuses().any(cannot_store)
+    };
     let redis = async {
         match &state.broker {
             Some(broker) => Some(broker.client.ping().await),

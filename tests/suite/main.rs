@@ -17,6 +17,7 @@ mod architecture;
 mod conformance;
 mod crashes;
 mod dashboard;
+mod disk;
 mod errors;
 mod faults;
 mod formats;

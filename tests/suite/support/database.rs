@@ -2,7 +2,7 @@
 
 use super::postgres;
 use sqlx::{Connection, PgConnection, SqliteConnection};
-use std::thread;
+use std::{path::Path, thread};
 use tempfile::TempDir;
 
 /// What the service stores its events in.
@@ -24,7 +24,7 @@ enum Place {
     Shared(String),
     /// A file of this directory.
     File { _directory: TempDir },
-    /// In a server of the test's own, with which it goes.
+    /// In a server or a directory of the test's own, with which it goes.
     Elsewhere,
 }
 
@@ -62,6 +62,15 @@ impl Database {
         Self {
             url,
             engine: Engine::Postgres,
+            place: Place::Elsewhere,
+        }
+    }
+
+    /// A file below a directory that the test keeps itself, on SQLite.
+    pub(crate) fn below(directory: &Path) -> Self {
+        Self {
+            url: format!("sqlite://{}/events.db", directory.display()),
+            engine: Engine::Sqlite,
             place: Place::Elsewhere,
         }
     }

@@ -9,7 +9,9 @@ mod exposition;
 mod postgres;
 mod process;
 mod redis;
+mod sabotage;
 mod subscriber;
+mod volume;
 
 pub(crate) use app::{TestApp, oncelog, publisher};
 pub(crate) use certificate::TestCertificate;
@@ -20,7 +22,9 @@ pub(crate) use exposition::Exposition;
 pub(crate) use postgres::PostgresServer;
 pub(crate) use process::{Process, free_port};
 pub(crate) use redis::{RedisServer, TestBroker};
+pub(crate) use sabotage::Sabotage;
 pub(crate) use subscriber::Subscriber;
+pub(crate) use volume::Volume;
 
 use std::{
     env,

@@ -4,6 +4,7 @@
 use super::{
     eventually,
     process::{Process, User, free_port, unprivileged},
+    sabotage::Sabotage,
 };
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
@@ -27,16 +28,22 @@ pub(crate) struct PostgresServer {
     process: Option<Process>,
     port: u16,
     user: Option<User>,
+    sabotage: Option<Sabotage>,
     data: TempDir,
 }
 
 impl PostgresServer {
     /// One that has its data and its port, and does not run yet.
     pub(crate) fn prepared() -> Self {
+        Self::prepared_in(&env::temp_dir())
+    }
+
+    /// As `prepared`, with its data below this directory.
+    pub(crate) fn prepared_in(directory: &Path) -> Self {
         let user = unprivileged();
         let data = tempfile::Builder::new()
             .prefix("oncelog-postgres-")
-            .tempdir()
+            .tempdir_in(directory)
             .unwrap();
         if let Some(User { uid, gid }) = user {
             chown(data.path(), Some(uid), Some(gid)).unwrap();
@@ -59,8 +66,15 @@ impl PostgresServer {
             process: None,
             port: free_port(),
             user,
+            sabotage: None,
             data,
         }
+    }
+
+    /// With a disk that does what it is told from the next start on, and `fsync` therefore.
+    pub(crate) fn sabotaged(mut self, sabotage: &Sabotage) -> Self {
+        self.sabotage = Some(sabotage.clone());
+        self
     }
 
     /// One that runs.
@@ -107,9 +121,15 @@ impl PostgresServer {
             "shared_buffers=32MB".to_owned(),
             "max_connections=100".to_owned(),
             // What is killed here is processes, and their writes are the kernel's already.
-            "fsync=off".to_owned(),
+            match self.sabotage {
+                Some(_) => "fsync=on".to_owned(),
+                None => "fsync=off".to_owned(),
+            },
         ] {
             postgres.arg("-c").arg(setting);
+        }
+        if let Some(sabotage) = &self.sabotage {
+            postgres.envs(sabotage.variables());
         }
         postgres.current_dir("/");
         // QUIT is an immediate shutdown, which leaves no children and no shared memory behind.
