@@ -1,4 +1,4 @@
-//! Who may do what: bearer tokens with scopes, and the admin token. Asked by every route that
+//! Who may do what: bearer tokens with scopes, the admin token, no page of another site. Asked by every route that
 //! needs it; tokens are kept and compared as digests, in a time that does not depend on them.
 
 use super::error::ApiError;
@@ -66,6 +66,11 @@ impl AccessRules {
 
     /// Lets the request through, or says why not.
     pub(super) fn check(&self, request: &HttpRequest, scope: TokenScope) -> Result<(), ApiError> {
+        if !request.method().is_safe() && is_cross_site(request) {
+            return Err(ApiError::Forbidden(
+                "pages of other sites may not change anything here",
+            ));
+        }
         let is_open = match scope {
             TokenScope::Admin => self.0.is_admin_open,
             TokenScope::Publish | TokenScope::Read => !self.0.needs_api_token,
@@ -110,6 +115,13 @@ impl AccessRules {
         let mut tokens = self.0.tokens.iter();
         tokens.any(|token| token.scopes.contains(&TokenScope::Admin))
     }
+}
+
+/// Whether a browser sends this for a page of another site (Fetch Metadata, `Sec-Fetch-Site`). No page
+/// can set or remove that header, and what is no browser does not send it.
+fn is_cross_site(request: &HttpRequest) -> bool {
+    let mut sites = request.headers().get_all("sec-fetch-site");
+    sites.any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site"))
 }
 
 fn bearer(request: &HttpRequest) -> Option<&str> {

@@ -15,6 +15,34 @@ async fn without_tokens_everything_is_open_on_loopback() {
     app.publish(&event("t", "e")).await.ok();
 }
 
+/// Where no token is needed, nothing else keeps a page of the internet from the loopback address.
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let send = async |method: Method, path: &str, site: &str| {
+        let request = app.request(method, path).header("Sec-Fetch-Site", site);
+        Answer::of(request.body(event("t", site).to_string())).await
+    };
+    for path in ["/publish", "/publish/batch", "/admin/actors/stats/crash"] {
+        send(Method::POST, path, "cross-site").await.problem(403);
+    }
+    send(Method::POST, "/dead-letters/1/retry", "cross-site")
+        .await
+        .problem(403);
+    send(Method::DELETE, "/dead-letters/1", "cross-site")
+        .await
+        .problem(403);
+    assert_eq!(app.database().rows().await, 0);
+    // A link to the dashboard from elsewhere works, and so does the dashboard itself.
+    let link = app.request(Method::GET, "/events");
+    Answer::of(link.header("Sec-Fetch-Site", "cross-site"))
+        .await
+        .ok();
+    for site in ["same-origin", "same-site", "none"] {
+        send(Method::POST, "/publish", site).await.ok();
+    }
+}
+
 #[tokio::test]
 async fn an_admin_token_guards_the_admin_calls_only() {
     let app = TestApp::builder(Engine::Postgres)
