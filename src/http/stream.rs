@@ -7,9 +7,9 @@ use crate::{
     feed::Subscription,
 };
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
-        Method,
+        Method, Version,
         header::{CACHE_CONTROL, CONTENT_TYPE},
     },
     web::Data,
@@ -45,7 +45,23 @@ pub(super) async fn subscribe(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    Ok(response.streaming(frames(subscription, state.limits.heartbeat)))
+    let frames = frames(subscription, state.limits.heartbeat);
+    Ok(endless(&request, response, frames))
+}
+
+/// A stream as an answer: in chunks, or up to the end of the connection where the client speaks
+/// HTTP/1.0 and so knows none (RFC 9112, section 6.1).
+pub(super) fn endless(
+    request: &HttpRequest,
+    mut response: HttpResponseBuilder,
+    frames: impl futures_util::Stream<Item = Result<Bytes, Infallible>> + 'static,
+) -> HttpResponse {
+    if request.version() != Version::HTTP_10 {
+        return response.streaming(frames);
+    }
+    let mut response = response.force_close().streaming(frames);
+    response.head_mut().no_chunking(true);
+    response
 }
 
 /// An event as a frame of the stream.

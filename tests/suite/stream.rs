@@ -3,7 +3,11 @@
 use crate::support::{Engine, Subscriber, TestApp, event, eventually};
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 on_both_engines!(
     what_is_published_after_the_stream_is_open_comes,
@@ -192,6 +196,36 @@ async fn readers_that_do_not_read_hold_up_nobody_and_cost_little(engine: Engine)
     let grown_mib = resident_kib(app.pid()).saturating_sub(before) / 1024;
     assert!(grown_mib < 120, "{grown_mib} MiB more");
     drop(stalled);
+}
+
+/// HTTP/1.0 has no chunks: what they begin with would stand among the events.
+#[tokio::test]
+async fn a_stream_in_http_1_0_comes_without_chunks() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    for (path, beginning) in [
+        ("/events/stream", "retry: "),
+        ("/dashboard/stream", "event: "),
+    ] {
+        let mut connection = TcpStream::connect(app.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut got = Vec::new();
+        let answer = loop {
+            let read = timeout(ARRIVAL_MAX, connection.read_buf(&mut got));
+            assert_ne!(read.await.unwrap().unwrap(), 0, "{path} stays open");
+            let text = String::from_utf8_lossy(&got).into_owned();
+            if text
+                .split_once("\r\n\r\n")
+                .is_some_and(|(_, body)| body.len() >= 8)
+            {
+                break text;
+            }
+        };
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+        assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+        assert!(body.starts_with(beginning), "{path}: {body}");
+    }
 }
 
 async fn a_shutdown_ends_streams_in_time(engine: Engine) {

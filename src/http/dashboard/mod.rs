@@ -8,7 +8,7 @@ mod watch;
 
 pub use watch::{Dashboard, watch};
 
-use super::{HttpState, error::ApiError, get, readable};
+use super::{HttpState, error::ApiError, get, readable, stream::endless};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
@@ -138,10 +138,15 @@ async fn numbers(request: HttpRequest, state: Data<HttpState>) -> Result<HttpRes
         Some((bytes, (frames, state)))
     });
     let events = stream::iter(beginning.into_iter().flatten()).chain(rest);
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
         // Proxies that collect an answer before they pass it on would hold back every frame.
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(events.map(Ok::<Bytes, Infallible>)))
+        .insert_header(("x-accel-buffering", "no"));
+    Ok(endless(
+        &request,
+        response,
+        events.map(Ok::<Bytes, Infallible>),
+    ))
 }
