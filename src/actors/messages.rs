@@ -98,7 +98,7 @@ pub enum CrashPoint {
     Now,
     /// As soon as no transaction is in flight.
     Idle,
-    /// Within the next transaction, when only its commit is missing.
+    /// Within the next transaction, when it has been sent and is not answered.
     BeforeCommit,
     /// After the next commit has succeeded and before anybody was told.
     AfterCommit,
