@@ -1,5 +1,5 @@
-//! Small groups take turns, across the persist actors. A transaction costs about as much as twenty
-//! events, whatever it holds: two small ones at a time are two such prices, and one after the other
+//! Small groups take turns, across the persist actors. A transaction costs as much as a dozen events
+//! and more, whatever it holds: two small ones at a time are two such prices, and one after the other
 //! the second is twice as large. Large groups and those that have waited long enough need no turn.
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,6 @@
-//! Who may do what: bearer tokens with scopes, the admin token, no page of another site. Asked by every route that
-//! needs it; tokens are kept and compared as digests, in a time that does not depend on them.
+//! Who may do what: bearer tokens with scopes, the admin token, no page of another site. Asked by
+//! every route that needs it; tokens are kept and compared as digests, in a time that does not depend
+//! on them.
 
 use super::error::ApiError;
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};

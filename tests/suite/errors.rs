@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -111,6 +111,20 @@ async fn another_type_encoding_or_charset_is_415() {
     assert_eq!(Answer::of(plain).await.ok()["outcome"], "stored");
 }
 
+/// What the server sends until it closes the connection.
+async fn answered(address: SocketAddr, request: Vec<u8>) -> String {
+    let exchange = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_secs(10));
+        stream.set_read_timeout(patience).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    exchange.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_body_over_the_limit_is_413_however_it_is_sent_and_the_service_goes_on() {
     let app = TestApp::builder(Engine::Postgres)
@@ -122,30 +136,16 @@ async fn a_body_over_the_limit_is_413_however_it_is_sent_and_the_service_goes_on
     large["payload"]["text"] = json!("x".repeat(100_000));
     app.publish(&large).await.problem(413);
 
-    let address = app.address();
-    let body = large.to_string();
-    let answer = tokio::task::spawn_blocking(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
-                    Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
-        stream.write_all(head.as_bytes()).unwrap();
-        for chunk in body.as_bytes().chunks(10_000) {
-            stream
-                .write_all(format!("{:x}\r\n", chunk.len()).as_bytes())
-                .unwrap();
-            stream.write_all(chunk).unwrap();
-            stream.write_all(b"\r\n").unwrap();
-        }
-        stream.write_all(b"0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    })
-    .await
-    .unwrap();
+    let mut request = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        .to_vec();
+    for chunk in large.to_string().as_bytes().chunks(10_000) {
+        request.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        request.extend(chunk);
+        request.extend(b"\r\n");
+    }
+    request.extend(b"0\r\n\r\n");
+    let answer = answered(app.address(), request).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 
     assert_eq!(
@@ -159,21 +159,9 @@ async fn a_body_over_the_limit_is_413_however_it_is_sent_and_the_service_goes_on
 #[tokio::test]
 async fn a_body_whose_framing_is_broken_is_400_on_a_connection_that_closes() {
     let app = TestApp::start(Engine::Sqlite).await;
-    let address = app.address();
-    let answer = tokio::task::spawn_blocking(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        let request = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
-                       Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    })
-    .await
-    .unwrap();
+    let request = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n";
+    let answer = answered(app.address(), request.to_vec()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
     assert!(head.contains("\r\nconnection: close"), "{head}");
