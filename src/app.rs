@@ -1,52 +1,30 @@
 //! The application: the only place that knows all the others. Reads the settings, makes the store,
 //! the actors and the HTTP server, wires them together, and takes them down in order.
 
+mod actors;
+mod server;
+
 use crate::{
-    actors::{
-        ActorKind, ActorStatus, Admission, DeadLetterClient, GroupLimits, IngestActor,
-        IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
-        StatsActor, StatsClient, Turns, start_supervised,
-    },
-    bridge::{BridgeSettings, BrokerClient, Pause, RedisBridgeActor, StreamNames},
-    config::{Config, RedisUrl, Scope},
+    bridge::Pause,
+    config::Config,
     feed::{Feed, FeedSettings},
-    http::{
-        self, AccessRules, Broker, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle,
-        RequestMeter, Token, TokenScope,
-    },
+    http::{self, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, RequestMeter},
     store::{self, EventReader, Store, StoreError, StoreOptions},
     tls::ServedCertificate,
 };
-use actix::{Addr, Arbiter, ArbiterHandle};
-use actix_web::{
-    App, HttpServer,
-    dev::{Server, ServerHandle, Service},
-    web::Data,
-};
+use actix::Arbiter;
+use actix_web::dev::ServerHandle;
+use actors::{Backlog, start_actors};
 use anyhow::{Context, anyhow};
-use std::{
-    net::TcpListener,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use server::{access_rules, http_server, listen};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep, timeout},
 };
 
-/// Connections that wait to be accepted, beyond which a client's first packet is lost.
-const LISTEN_BACKLOG: i32 = 4096;
-/// An idle connection is kept that long, longer than common proxies keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// The longest a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest a read or a reading of the counters may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the second attempt to reconnect to the database.
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Between two looks whether the database is there yet.
 const START_PAUSE: Duration = Duration::from_millis(250);
 /// Between two looks whether the last transaction has ended.
@@ -134,18 +112,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let listen = || {
-        let domain = socket2::Domain::for_address(config.bind);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&config.bind.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error: std::io::Error| anyhow!("cannot listen on {}: {error}", config.bind))
-}
-
 fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         read_connections_max: config.read_connections_max,
@@ -153,157 +119,6 @@ fn store_options(config: &Config) -> StoreOptions {
         statement_timeout: Duration::from_millis(config.database_statement_timeout_ms),
         recent_keys_max: config.recent_keys_max,
     }
-}
-
-/// The actors, as the rest of the process sees them.
-struct Domain {
-    ingest: IngestClient,
-    stats: StatsClient,
-    broker: Option<Broker>,
-    backlog: Backlog,
-}
-
-/// What has to end well before the process does.
-struct Backlog {
-    roster: Roster,
-    bridge: Option<Addr<RedisBridgeActor>>,
-    broker_entries: Arc<AtomicUsize>,
-}
-
-impl Backlog {
-    fn is_done(&self) -> bool {
-        let mut statuses = self.roster.statuses();
-        statuses.all(|status| status.events_waiting() == 0)
-            && self.broker_entries.load(Ordering::Relaxed) == 0
-    }
-}
-
-fn start_actors(config: &Config, store: &Store, arbiter: &Arbiter) -> anyhow::Result<Domain> {
-    let arbiter = arbiter.handle();
-    let policy = RestartPolicy {
-        pause_min: Duration::from_millis(config.restart_pause_ms_min),
-        pause_max: Duration::from_millis(config.restart_pause_ms_max),
-        healthy_after: Duration::from_millis(config.restart_healthy_ms),
-        restarts_max: config.restarts_max,
-    };
-    let persist_settings = PersistSettings {
-        group: GroupLimits {
-            events_max: config.group_events_max,
-            bytes_max: config.group_bytes_max,
-        },
-        reconnect_pause_min: RECONNECT_PAUSE_MIN,
-        reconnect_pause_max: Duration::from_millis(config.reconnect_pause_ms_max),
-    };
-    let counts = SharedCounts::default();
-
-    let stats_status = ActorStatus::new(ActorKind::Stats, None);
-    let stats = {
-        let (status, reader, counts) = (
-            stats_status.clone(),
-            Arc::clone(&store.reader),
-            counts.clone(),
-        );
-        let interval = Duration::from_millis(config.stats_interval_ms);
-        start_supervised(&arbiter, policy, stats_status.clone(), move || {
-            StatsActor::new(status, reader, interval, &counts)
-        })
-    };
-    let turns = Turns::new();
-    let shards: Vec<(Addr<PersistActor>, ActorStatus)> = (0..config.persist_actors)
-        .map(|shard| {
-            let status = ActorStatus::new(ActorKind::Persist, Some(shard));
-            let (own_status, writers) = (status.clone(), Arc::clone(&store.writers));
-            let (turns, stats) = (turns.clone(), stats.clone());
-            let actor = start_supervised(&arbiter, policy, status.clone(), move || {
-                PersistActor::new(shard, own_status, persist_settings, writers, turns, stats)
-            });
-            (actor, status)
-        })
-        .collect();
-    let ingest_status = ActorStatus::new(ActorKind::Ingest, None);
-    let ingest = {
-        let (status, shards) = (ingest_status.clone(), shards.clone());
-        start_supervised(&arbiter, policy, ingest_status.clone(), move || {
-            IngestActor::new(status, shards)
-        })
-    };
-
-    let client = IngestClient::new(
-        ingest.clone(),
-        ingest_status.clone(),
-        shards.iter().map(|(_, status)| status.clone()).collect(),
-        Admission::new(config.inflight_events_max, config.inflight_bytes_max),
-        Duration::from_millis(config.publish_timeout_ms),
-    );
-    let mut roster = Roster::default();
-    roster.add(ingest_status, ingest.recipient());
-    for (actor, status) in shards {
-        roster.add(status, actor.recipient());
-    }
-    roster.add(stats_status, stats.clone().recipient());
-    let (broker, bridge) = match &config.redis_url {
-        Some(url) => {
-            let (broker, bridge) = start_bridge(config, url, store, &client, &arbiter, policy)?;
-            roster.add(broker.bridge.clone(), bridge.clone().recipient());
-            (Some(broker), Some(bridge))
-        }
-        None => (None, None),
-    };
-    let entries = broker
-        .as_ref()
-        .map(|broker| Arc::clone(&broker.entries_in_flight));
-    Ok(Domain {
-        ingest: client,
-        stats: StatsClient::new(stats, &counts, Arc::clone(&store.reader), READ_TIMEOUT),
-        broker,
-        backlog: Backlog {
-            roster,
-            bridge,
-            broker_entries: entries.unwrap_or_default(),
-        },
-    })
-}
-
-fn start_bridge(
-    config: &Config,
-    url: &RedisUrl,
-    store: &Store,
-    ingest: &IngestClient,
-    arbiter: &ArbiterHandle,
-    policy: RestartPolicy,
-) -> anyhow::Result<(Broker, Addr<RedisBridgeActor>)> {
-    let client = redis::Client::open(url.expose()).context("REDIS_URL (--redis-url)")?;
-    let settings = BridgeSettings {
-        names: StreamNames {
-            stream: config.broker_stream.clone(),
-            group: config.broker_group.clone(),
-            consumer: config.broker_consumer.clone(),
-        },
-        takeover_after: Duration::from_millis(config.broker_takeover_ms),
-        entry_bytes_max: config.max_body_bytes,
-    };
-    let status = ActorStatus::new(ActorKind::RedisBridge, None);
-    let entries_in_flight = Arc::new(AtomicUsize::new(0));
-    let broker = Broker {
-        client: BrokerClient::new(client.clone(), &settings.names)?,
-        bridge: status.clone(),
-        entries_in_flight: Arc::clone(&entries_in_flight),
-    };
-    let actor = {
-        let (status, ingest) = (status.clone(), ingest.clone());
-        let dead_letters = DeadLetterClient::new(Arc::clone(&store.dead_letters));
-        start_supervised(arbiter, policy, broker.bridge.clone(), move || {
-            RedisBridgeActor::new(
-                status,
-                client,
-                settings,
-                ingest,
-                dead_letters,
-                entries_in_flight,
-            )
-        })
-    };
-    Ok((broker, actor))
 }
 
 fn live_feed(config: &Config, store: &Store) -> Feed {
@@ -314,72 +129,6 @@ fn live_feed(config: &Config, store: &Store) -> Feed {
         poll: Duration::from_millis(config.feed_poll_ms),
     };
     Feed::new(Arc::clone(&store.reader), http::push_frame, settings)
-}
-
-fn access_rules(config: &Config) -> AccessRules {
-    let scope = |scope: &Scope| match scope {
-        Scope::Publish => TokenScope::Publish,
-        Scope::Read => TokenScope::Read,
-        Scope::Admin => TokenScope::Admin,
-    };
-    let tokens = config
-        .api_tokens
-        .iter()
-        .map(|token| {
-            Token::new(
-                token.secret.expose(),
-                token.scopes.iter().map(scope).collect(),
-            )
-        })
-        .collect();
-    let admin_token = config.admin_token.as_ref().map(|secret| secret.expose());
-    AccessRules::new(tokens, admin_token, config.bind.ip().is_loopback())
-}
-
-fn http_server(
-    config: &Config,
-    listener: TcpListener,
-    certificate: Option<&ServedCertificate>,
-    state: HttpState,
-) -> anyhow::Result<Server> {
-    let workers = config.http_workers;
-    let connections_max = (config.connections_max / workers).max(1);
-    let server = HttpServer::new(move || {
-        let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
-        App::new()
-            .app_data(Data::new(state.clone()))
-            .wrap_fn(move |request, service| {
-                let (in_flight, requests) = (lifecycle.enter(), requests.clone());
-                let arrived = Instant::now();
-                let response = service.call(request);
-                async move {
-                    let response = response.await;
-                    if let Ok(response) = &response {
-                        requests.add(response, arrived.elapsed());
-                    }
-                    drop(in_flight);
-                    response
-                }
-            })
-            .configure(http::routes)
-    })
-    .workers(workers)
-    .max_connections(connections_max)
-    .tcp_nodelay(true)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .shutdown_timeout(LINGER.as_secs())
-    .disable_signals();
-    let server = match certificate {
-        None => server.listen(listener),
-        Some(certificate) => server
-            .tls_handshake_timeout(HEAD_TIMEOUT)
-            // By default 256 clients that connect and say nothing keep all others out meanwhile.
-            .max_connection_rate(connections_max)
-            .listen_rustls_0_23(listener, certificate.server_config()?),
-    };
-    let server = server.context("cannot serve on the listening socket")?;
-    Ok(server.run())
 }
 
 /// Resolves with the name of the signal that asks the process to end.

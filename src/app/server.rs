@@ -1,0 +1,101 @@
+//! The HTTP server: its socket, its limits and who may ask it for what.
+
+use super::LINGER;
+use crate::{
+    config::{Config, Scope},
+    http::{self, AccessRules, HttpState, Token, TokenScope},
+    tls::ServedCertificate,
+};
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, Service},
+    web::Data,
+};
+use anyhow::{Context, anyhow};
+use std::{net::TcpListener, time::Duration};
+use tokio::time::Instant;
+
+/// Connections that wait to be accepted, beyond which a client's first packet is lost.
+const LISTEN_BACKLOG: i32 = 4096;
+/// An idle connection is kept that long, longer than common proxies keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The longest a request's head may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let domain = socket2::Domain::for_address(config.bind);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&config.bind.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error: std::io::Error| anyhow!("cannot listen on {}: {error}", config.bind))
+}
+
+pub(super) fn access_rules(config: &Config) -> AccessRules {
+    let scope = |scope: &Scope| match scope {
+        Scope::Publish => TokenScope::Publish,
+        Scope::Read => TokenScope::Read,
+        Scope::Admin => TokenScope::Admin,
+    };
+    let tokens = config
+        .api_tokens
+        .iter()
+        .map(|token| {
+            Token::new(
+                token.secret.expose(),
+                token.scopes.iter().map(scope).collect(),
+            )
+        })
+        .collect();
+    let admin_token = config.admin_token.as_ref().map(|secret| secret.expose());
+    AccessRules::new(tokens, admin_token, config.bind.ip().is_loopback())
+}
+
+pub(super) fn http_server(
+    config: &Config,
+    listener: TcpListener,
+    certificate: Option<&ServedCertificate>,
+    state: HttpState,
+) -> anyhow::Result<Server> {
+    let workers = config.http_workers;
+    let connections_max = (config.connections_max / workers).max(1);
+    let server = HttpServer::new(move || {
+        let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
+        App::new()
+            .app_data(Data::new(state.clone()))
+            .wrap_fn(move |request, service| {
+                let (in_flight, requests) = (lifecycle.enter(), requests.clone());
+                let arrived = Instant::now();
+                let response = service.call(request);
+                async move {
+                    let response = response.await;
+                    if let Ok(response) = &response {
+                        requests.add(response, arrived.elapsed());
+                    }
+                    drop(in_flight);
+                    response
+                }
+            })
+            .configure(http::routes)
+    })
+    .workers(workers)
+    .max_connections(connections_max)
+    .tcp_nodelay(true)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(LINGER.as_secs())
+    .disable_signals();
+    let server = match certificate {
+        None => server.listen(listener),
+        Some(certificate) => server
+            .tls_handshake_timeout(HEAD_TIMEOUT)
+            // By default 256 clients that connect and say nothing keep all others out meanwhile.
+            .max_connection_rate(connections_max)
+            .listen_rustls_0_23(listener, certificate.server_config()?),
+    };
+    let server = server.context("cannot serve on the listening socket")?;
+    Ok(server.run())
+}
