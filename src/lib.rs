@@ -5,6 +5,8 @@ pub mod bridge;
 pub mod config;
 pub mod domain;
 pub mod feed;
+#[cfg(test)]
+mod fuzzed;
 pub mod healthcheck;
 pub mod http;
 pub mod metrics;
