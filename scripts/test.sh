@@ -141,6 +141,7 @@ start_redis() {
 }
 
 cargo fmt --all --check
+if [ $# = 0 ]; then scripts/check-kubernetes.sh; fi
 cargo clippy --workspace --all-targets --locked -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
     cargo deny --workspace --locked check licenses bans sources

@@ -21,6 +21,7 @@ mod disk;
 mod errors;
 mod faults;
 mod formats;
+mod kubernetes;
 mod logs;
 mod metrics;
 mod model;
