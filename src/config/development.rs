@@ -2,6 +2,7 @@
 //! the settings say that this is development. Asked by `app` too, which then warns of it.
 
 use super::{Config, Secret};
+use crate::store::PostgresHosts;
 use url::Url;
 
 /// It stands in the repository, so everybody knows it.
@@ -23,7 +24,7 @@ impl Config {
             ),
             (
                 "DATABASE_URL",
-                has_known_password(self.database_url.expose()),
+                has_known_database_password(self.database_url.expose()),
             ),
             (
                 "REDIS_URL",
@@ -38,4 +39,10 @@ impl Config {
 
 fn has_known_password(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.password() == Some(DEVELOPMENT_SECRET))
+}
+
+/// Each of several servers has the URL's one password.
+fn has_known_database_password(url: &str) -> bool {
+    PostgresHosts::for_writing(url)
+        .is_ok_and(|hosts| hosts.urls().iter().any(|url| has_known_password(url)))
 }

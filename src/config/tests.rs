@@ -218,6 +218,11 @@ fn no_secret_is_shown_in_help_debug_or_errors() {
         shown.contains("DatabaseUrl(postgres://db:5433/events)"),
         "{shown}"
     );
+    let several = serve(
+        &["--database-url", "postgres://u:s3cret@a:5433,b/d?x=s3cret"],
+        &[],
+    );
+    assert_eq!(several.database_url.redacted(), "postgres://a:5433,b/d");
     assert!(shown.contains("RedisUrl(redis://broker:6379/1)"), "{shown}");
     for (variable, value) in [
         ("ADMIN_TOKEN", "s3cret ü"),
@@ -319,6 +324,7 @@ fn databases_are_told_apart_by_their_scheme() {
         "postgres://u@h/d",
         "postgresql:///d?host=/run/postgresql",
         "postgres://%2Frun/d",
+        "postgres://u@h1:5433,h2/d?target_session_attrs=primary",
     ] {
         let config = serve(&["--database-url", url], &[]);
         assert_eq!(config.database_url.engine(), Engine::Postgres, "{url}");
@@ -336,6 +342,8 @@ fn databases_are_told_apart_by_their_scheme() {
         "sqlite://",
         "postgres:db",
         "postgres://h:port/d",
+        "postgres://h1,h2:port/d",
+        "postgres://h1,h2/d?target_session_attrs=standby",
         "http://h",
     ] {
         wrong(&["--database-url", url], &[]);
@@ -438,12 +446,14 @@ fn a_wrong_tail_is_one_line_that_names_the_flag() {
 fn the_published_secret_is_found_wherever_it_is_used() {
     let known = "oncelog-development-only";
     let database = format!("postgres://oncelog:{known}@storage/oncelog");
+    let databases = format!("postgres://oncelog:{known}@one,two/oncelog");
     let redis = format!("redis://:{known}@broker:6379/0");
     let tokens = format!("mine,ci:publish:{known}");
     for (variable, value) in [
         ("ADMIN_TOKEN", known),
         ("API_TOKENS", &tokens),
         ("DATABASE_URL", &database),
+        ("DATABASE_URL", &databases),
         ("REDIS_URL", &redis),
     ] {
         let config = serve(&["--development=true"], &[(variable, value)]);

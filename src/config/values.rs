@@ -1,7 +1,7 @@
 //! The grammars of the settings and the types they give. Used by `config` and by whoever gets a
 //! setting from it. An error here says what is expected and never repeats the value.
 
-use crate::telemetry::LogFormat;
+use crate::{store::PostgresHosts, telemetry::LogFormat};
 use std::{fmt, net::SocketAddr, path::PathBuf};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -178,7 +178,8 @@ impl DatabaseUrl {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (engine, redacted) = match text.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") if text.contains("://") => {
-                (Engine::Postgres, redact(&parse_url(text)?))
+                let hosts = PostgresHosts::for_writing(text)?;
+                (Engine::Postgres, redact_all(hosts.urls())?)
             }
             Some("sqlite") => {
                 let file = text.split_once('?').map_or(text, |(file, _)| file);
@@ -279,12 +280,29 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 fn redact(url: &Url) -> String {
+    format!("{}://{}{}", url.scheme(), server_of(url), url.path())
+}
+
+/// URLs that differ in their servers, as one that has them all.
+fn redact_all(urls: &[String]) -> Result<String, String> {
+    let urls: Vec<Url> = urls
+        .iter()
+        .map(|url| parse_url(url))
+        .collect::<Result<_, _>>()?;
+    let servers: Vec<String> = urls.iter().map(server_of).collect();
+    let (scheme, path) = urls
+        .first()
+        .map_or(("postgres", ""), |url| (url.scheme(), url.path()));
+    Ok(format!("{scheme}://{}{path}", servers.join(",")))
+}
+
+fn server_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url
         .port()
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
-    format!("{}://{host}{port}{}", url.scheme(), url.path())
+    format!("{host}{port}")
 }
 
 /// The scheme of a URL is no secret. A text without one may be a password, so it stays hidden.

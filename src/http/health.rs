@@ -22,6 +22,9 @@ pub(super) struct Health {
     /// `ok`, or which settings of the database may cost what is committed; `unknown` while it is
     /// out of reach.
     durability: String,
+    /// What the database's server is: `primary`; `standby` or `read-only` where it takes no writes;
+    /// `unknown` while it is out of reach.
+    database_role: &'static str,
     #[schema(format = DateTime)]
     timestamp: String,
 }
@@ -42,10 +45,12 @@ pub(super) struct Readiness {
 }
 
 pub(super) async fn health(state: Data<HttpState>) -> HttpResponse {
-    let (reach, durability) = tokio::join!(look(&state), durability(&state));
+    let (reach, durability, database_role) =
+        tokio::join!(look(&state), durability(&state), role(&state));
     let health = Health {
         reach,
         durability,
+        database_role,
         timestamp: Timestamp::now().to_string(),
     };
     if reach.has_database() {
@@ -64,6 +69,13 @@ async fn durability(state: &HttpState) -> String {
             gaps.collect::<Vec<_>>().join(", ")
         }
         _ => "unknown".to_owned(),
+    }
+}
+
+async fn role(state: &HttpState) -> &'static str {
+    match timeout(PING_TIMEOUT, state.reader.role()).await {
+        Ok(Ok(role)) => role,
+        _ => "unknown",
     }
 }
 

@@ -39,6 +39,7 @@
 //! [`StoreError`] has one variant for each thing that a caller can do about it.
 
 mod error;
+mod hosts;
 mod marks;
 mod plan;
 mod postgres;
@@ -47,6 +48,7 @@ mod signal;
 mod sqlite;
 
 pub use error::StoreError;
+pub use hosts::{PostgresHosts, Wanted};
 pub use marks::{TopicMark, TopicMarks};
 pub use signal::{CommitSignal, CommitWaiter, Commits};
 
@@ -152,6 +154,12 @@ pub trait EventReader: Send + Sync {
 
     /// Whether the database answers.
     fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// What the server that answers is: `primary`, `standby`, or `read-only` for a primary that takes
+    /// no writes. Always the first where the engine is within the process.
+    fn role(&self) -> StoreFuture<'_, &'static str> {
+        Box::pin(async { Ok("primary") })
+    }
 
     /// Settings of the database with which it may lose what it has committed, by name; none where
     /// the engine is set up by us.

@@ -24,6 +24,8 @@ use std::{
 /// one when rows were deleted or changed, or when another server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch {
+    /// The number of the server, of those that the database has.
+    pub(super) server: usize,
     /// Statements that have deleted or changed events.
     pub(super) deletions: i64,
     /// When the server was started, in microseconds.
@@ -88,8 +90,9 @@ impl RecentKeys {
         }
     }
 
-    /// Looks for the first event of each key.
-    pub(super) fn recall(&self, plan: &GroupPlan<'_>) -> Recollection {
+    /// Looks for the first event of each key. What another server knows is not taken from memory:
+    /// this one may have been promoted without it.
+    pub(super) fn recall(&self, plan: &GroupPlan<'_>, server: usize) -> Recollection {
         let mut recollection = Recollection {
             session: 0,
             epoch: None,
@@ -108,6 +111,9 @@ impl RecentKeys {
         let memory = self.memory();
         recollection.session = memory.session;
         recollection.epoch = memory.epoch;
+        if memory.epoch.is_some_and(|epoch| epoch.server != server) {
+            return recollection;
+        }
         for (&place, fingerprint) in plan.firsts().iter().zip(&recollection.fingerprints) {
             recollection.known[place] = memory.find(fingerprint);
             recollection.is_relied_on |= recollection.known[place].is_some();

@@ -27,9 +27,11 @@ fn operate(id: &str, summary: &str, about: &str) -> Call {
 
 fn health() -> Call {
     let well = value!({"status": "healthy", "database": "connected", "redis": "disabled",
-        "durability": "ok", "timestamp": "2026-01-31T12:00:00.000000Z"});
+        "durability": "ok", "database_role": "primary",
+        "timestamp": "2026-01-31T12:00:00.000000Z"});
     let ill = value!({"status": "unhealthy", "database": "disconnected", "redis": "connected",
-        "durability": "unknown", "timestamp": "2026-01-31T12:00:00.000000Z"});
+        "durability": "unknown", "database_role": "unknown",
+        "timestamp": "2026-01-31T12:00:00.000000Z"});
     operate(
         "getHealth",
         "What the service reaches",

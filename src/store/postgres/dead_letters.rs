@@ -10,6 +10,7 @@ use sqlx::{Row, postgres::PgRow};
 impl DeadLetterStore for PostgresReader {
     fn keep<'a>(&'a self, letters: &'a [NewDeadLetter]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
+            let mut reading = self.begin("keep dead letters").await?;
             let origins: Vec<&str> = letters.iter().map(NewDeadLetter::origin).collect();
             let reasons: Vec<&str> = letters.iter().map(NewDeadLetter::reason).collect();
             let entries: Vec<&[u8]> = letters.iter().map(NewDeadLetter::entry).collect();
@@ -34,13 +35,16 @@ impl DeadLetterStore for PostgresReader {
             .bind(reasons)
             .bind(entries)
             .bind(truncated)
-            .execute(&self.pool);
-            self.within("keep dead letters", statement).await.map(drop)
+            .execute(reading.connection());
+            self.within("keep dead letters", statement).await?;
+            reading.end();
+            Ok(())
         })
     }
 
     fn dead_letters(&self, before: Option<i64>, limit: u32) -> StoreFuture<'_, Vec<DeadLetter>> {
         Box::pin(async move {
+            let mut reading = self.begin("dead letters").await?;
             let letters = sqlx::query(
                 "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
                  where id < $1 order by id desc limit $2",
@@ -48,26 +52,32 @@ impl DeadLetterStore for PostgresReader {
             .bind(before.unwrap_or(i64::MAX))
             .bind(i64::from(limit))
             .try_map(dead_letter)
-            .fetch_all(&self.pool);
-            self.within("dead letters", letters).await
+            .fetch_all(reading.connection());
+            let letters = self.within("dead letters", letters).await?;
+            reading.end();
+            Ok(letters)
         })
     }
 
     fn dead_letter(&self, id: i64) -> StoreFuture<'_, Option<DeadLetter>> {
         Box::pin(async move {
+            let mut reading = self.begin("dead letter").await?;
             let letter = sqlx::query(
                 "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
                  where id = $1",
             )
             .bind(id)
             .try_map(dead_letter)
-            .fetch_optional(&self.pool);
-            self.within("dead letter", letter).await
+            .fetch_optional(reading.connection());
+            let letter = self.within("dead letter", letter).await?;
+            reading.end();
+            Ok(letter)
         })
     }
 
     fn delete(&self, id: i64) -> StoreFuture<'_, bool> {
         Box::pin(async move {
+            let mut reading = self.begin("delete dead letter").await?;
             let deleted = sqlx::query_scalar::<_, i64>(
                 "with gone as (delete from dead_letters where id = $1 returning 1), \
                  counted as ( \
@@ -79,8 +89,10 @@ impl DeadLetterStore for PostgresReader {
                  select count(*) from gone",
             )
             .bind(id)
-            .fetch_one(&self.pool);
-            Ok(self.within("delete dead letter", deleted).await? > 0)
+            .fetch_one(reading.connection());
+            let deleted = self.within("delete dead letter", deleted).await?;
+            reading.end();
+            Ok(deleted > 0)
         })
     }
 }

@@ -2,26 +2,25 @@
 
 mod dead_letters;
 mod error;
+mod pool;
 mod reader;
 mod rows;
+mod servers;
 mod signals;
 mod verdict;
 mod writer;
 
 use super::{
-    CommitSignal, Commits, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture,
-    StoreOptions, WriterSource, recent::RecentKeys,
+    CommitSignal, Commits, DeadLetterStore, EventWriter, PostgresHosts, Store, StoreError,
+    StoreFuture, StoreOptions, WriterSource, recent::RecentKeys,
 };
 use error::translate;
 use reader::PostgresReader;
 pub(super) use rows::encode;
-use sqlx::{
-    ConnectOptions, Connection, PgConnection,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use servers::Servers;
+use sqlx::{ConnectOptions, Connection, migrate::Migrator, postgres::PgConnectOptions};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 use writer::PostgresWriter;
 
 /// A database that a newer version has migrated further still serves this one: migrations only add.
@@ -35,12 +34,13 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What readers and writers of one database share.
 struct Database {
-    connect: PgConnectOptions,
+    servers: Servers,
     options: StoreOptions,
     /// In the name of every connection of this process, so that a successor can find and end
     /// what a predecessor left behind.
     instance: u32,
-    migrated: OnceCell<()>,
+    /// The server whose schema is ours for certain. A standby that was promoted may lack something.
+    migrated_on: Mutex<Option<usize>>,
     /// Keys that are in the database for certain.
     recent: RecentKeys,
     /// Fired for the commits of this process.
@@ -50,40 +50,30 @@ struct Database {
 }
 
 pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
-    let connect: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
-        StoreError::misconfigured(format!("cannot be read: {error}"))
-    })?;
+    let hosts = PostgresHosts::for_writing(url).map_err(StoreError::misconfigured)?;
     let statement_timeout = format!("{}ms", options.statement_timeout.as_millis());
-    let connect = connect.disable_statement_logging().options([
-        ("statement_timeout", statement_timeout.as_str()),
-        // Writers rely on seeing, after a key was taken, the row that took it.
-        ("default_transaction_isolation", "read committed"),
-        // A connection that hangs in a transaction would hold its keys and its readers for ever.
-        ("idle_in_transaction_session_timeout", "10s"),
-        ("tcp_user_timeout", "10s"),
-        ("client_connection_check_interval", "1s"),
-        ("jit", "off"),
-    ]);
+    let servers = Servers::new(&hosts, options.connect_timeout, |connect| {
+        connect.disable_statement_logging().options([
+            ("statement_timeout", statement_timeout.as_str()),
+            // Writers rely on seeing, after a key was taken, the row that took it.
+            ("default_transaction_isolation", "read committed"),
+            // A connection that hangs in a transaction would hold its keys and its readers for ever.
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("tcp_user_timeout", "10s"),
+            ("client_connection_check_interval", "1s"),
+            ("jit", "off"),
+        ])
+    })?;
     let database = Arc::new(Database {
         instance: rand::random(),
-        connect,
+        servers,
         options,
-        migrated: OnceCell::new(),
+        migrated_on: Mutex::default(),
         recent: RecentKeys::new(options.recent_keys_max),
         own_commits: CommitSignal::default(),
         commits: CommitSignal::default(),
     });
-    let pool = PgPoolOptions::new()
-        .max_connections(options.read_connections_max)
-        .acquire_timeout(options.connect_timeout)
-        .test_before_acquire(true)
-        .connect_lazy_with(database.named("reader").options([
-            // A page follows an index, and sorts within a transaction at most. On a table that grew
-            // since its last `analyze` the planner would rather sort all that is to come.
-            ("enable_sort", "off"),
-            ("plan_cache_mode", "force_generic_plan"),
-        ]));
-    let reader = Arc::new(PostgresReader::new(Arc::clone(&database), pool));
+    let reader = Arc::new(PostgresReader::new(Arc::clone(&database)));
     Ok(Store {
         writers: Arc::new(PostgresWriters(database)),
         dead_letters: Arc::clone(&reader) as Arc<dyn DeadLetterStore>,
@@ -102,38 +92,35 @@ impl Database {
         format!("oncelog-{:08x}-{role}", self.instance)
     }
 
-    fn named(&self, role: &str) -> PgConnectOptions {
-        self.connect.clone().application_name(&self.name_of(role))
+    fn named(&self, role: &str, connect: &PgConnectOptions) -> PgConnectOptions {
+        connect.clone().application_name(&self.name_of(role))
     }
 
+    /// Sees to it that the schema is ours on the server that is used now.
     async fn migrate(&self) -> Result<(), StoreError> {
-        self.migrated
-            .get_or_try_init(|| async {
-                let mut connection = self.connect_with(&self.named("migration")).await?;
-                sqlx::raw_sql("set statement_timeout = 0")
-                    .execute(&mut connection)
-                    .await
-                    .map_err(translate)?;
-                timeout(
-                    MIGRATION_TIMEOUT,
-                    MIGRATIONS.run_direct(None, &mut connection, false),
-                )
-                .await
-                .map_err(|_| StoreError::TimedOut("migrations"))?
-                .map_err(error::translate_migration)?;
-                // Its work is done; how it parts does not matter.
-                let _ = connection.close().await;
-                Ok(())
-            })
+        let mut migrated_on = self.migrated_on.lock().await;
+        if *migrated_on == Some(self.servers.current()) {
+            return Ok(());
+        }
+        let connection = self
+            .servers
+            .connect(|server| self.named("migration", server));
+        let (server, mut connection) = connection.await?;
+        sqlx::raw_sql("set statement_timeout = 0")
+            .execute(&mut connection)
             .await
-            .copied()
-    }
-
-    async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
-        timeout(self.options.connect_timeout, options.connect())
-            .await
-            .map_err(|_| StoreError::TimedOut("connect"))?
-            .map_err(translate)
+            .map_err(translate)?;
+        timeout(
+            MIGRATION_TIMEOUT,
+            MIGRATIONS.run_direct(None, &mut connection, false),
+        )
+        .await
+        .map_err(|_| StoreError::TimedOut("migrations"))?
+        .map_err(error::translate_migration)?;
+        // Its work is done; how it parts does not matter.
+        let _ = connection.close().await;
+        *migrated_on = Some(server);
+        Ok(())
     }
 }
 
@@ -144,18 +131,23 @@ impl WriterSource for PostgresWriters {
         Box::pin(async move {
             self.0.migrate().await?;
             let role = format!("persist-{shard}");
+            let connection = self.0.servers.connect(|server| {
+                self.0.named(&role, server).options([
+                    // The statements are few and their plans must not depend on what the planner
+                    // believes of a table that grows from nothing to millions of rows.
+                    ("plan_cache_mode", "force_generic_plan"),
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
+                ])
+            });
+            let (server, connection) = connection.await?;
+            // Once more where that is another one than before.
+            self.0.migrate().await?;
             let name = self.0.name_of(&role);
-            let options = self.0.named(&role).options([
-                // The statements are few and their plans must not depend on what the planner
-                // believes of a table that grows from nothing to millions of rows.
-                ("plan_cache_mode", "force_generic_plan"),
-                ("enable_seqscan", "off"),
-                ("enable_hashjoin", "off"),
-                ("enable_mergejoin", "off"),
-            ]);
-            let connection = self.0.connect_with(&options).await?;
             let writer =
-                PostgresWriter::begin_session(connection, name, Arc::clone(&self.0)).await?;
+                PostgresWriter::begin_session(connection, name, server, Arc::clone(&self.0))
+                    .await?;
             Ok(Box::new(writer) as Box<dyn EventWriter>)
         })
     }

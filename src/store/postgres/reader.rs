@@ -1,6 +1,10 @@
 //! Reading from Postgres through a small pool. Used by HTTP through the seam.
 
-use super::{Database, signals, within};
+use super::{
+    Database,
+    pool::{Pools, Reading},
+    signals, within,
+};
 use crate::{
     domain::{
         Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
@@ -9,7 +13,7 @@ use crate::{
     store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, Postgres, Row, postgres::PgRow, query::Query};
+use sqlx::{PgConnection, Postgres, Row, postgres::PgRow, query::Query};
 use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -19,22 +23,18 @@ const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) struct PostgresReader {
     database: Arc<Database>,
-    pub(super) pool: PgPool,
+    pools: Pools,
 }
 
 impl PostgresReader {
-    pub(super) fn new(database: Arc<Database>, pool: PgPool) -> Self {
-        Self { database, pool }
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        let pools = Pools::new(&database);
+        Self { database, pools }
     }
 
-    /// The number of the oldest transaction that is under way, and one that none of them reaches.
-    async fn running(&self) -> Result<(i64, i64), sqlx::Error> {
-        sqlx::query_as(
-            "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint \
-             from pg_current_snapshot() as s",
-        )
-        .fetch_one(&self.pool)
-        .await
+    /// A connection for one call.
+    pub(super) async fn begin(&self, what: &'static str) -> Result<Reading<'_>, StoreError> {
+        self.pools.begin(&self.database, what).await
     }
 
     pub(super) async fn within<T>(
@@ -42,9 +42,18 @@ impl PostgresReader {
         what: &'static str,
         call: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        self.database.migrate().await?;
         within(self.database.options, what, call).await
     }
+}
+
+/// The number of the oldest transaction that is under way, and one that none of them reaches.
+async fn running(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
+    sqlx::query_as(
+        "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint \
+         from pg_current_snapshot() as s",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 // One statement for each index and direction: a planner that has to guess whether a parameter is
@@ -107,6 +116,7 @@ const NEWS: &str = "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, arr
 impl EventReader for PostgresReader {
     fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
         Box::pin(async move {
+            let mut reading = self.begin("page").await?;
             let statement = match (query.order, &query.topic) {
                 (Order::Descending, None) => NEWEST_FIRST,
                 (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
@@ -132,8 +142,11 @@ impl EventReader for PostgresReader {
             if let Some(topic) = &query.topic {
                 statement = statement.bind(topic.as_str());
             }
-            let page = statement.try_map(stored_event).fetch_all(&self.pool);
+            let page = statement
+                .try_map(stored_event)
+                .fetch_all(reading.connection());
             let events = self.within("page", page).await?;
+            reading.end();
             Ok(EventPage::new(query, events))
         })
     }
@@ -144,6 +157,7 @@ impl EventReader for PostgresReader {
         event_id: &'a EventId,
     ) -> StoreFuture<'a, Option<StoredEvent>> {
         Box::pin(async move {
+            let mut reading = self.begin("find").await?;
             let row = sqlx::query(
                 "select topic, event_id, timestamp, source, payload::text as payload, \
                         processed_at, txn, seq \
@@ -152,8 +166,10 @@ impl EventReader for PostgresReader {
             .bind(topic.as_str())
             .bind(event_id.as_str())
             .try_map(stored_event)
-            .fetch_optional(&self.pool);
-            self.within("find", row).await
+            .fetch_optional(reading.connection());
+            let found = self.within("find", row).await?;
+            reading.end();
+            Ok(found)
         })
     }
 
@@ -163,6 +179,7 @@ impl EventReader for PostgresReader {
         limit: u32,
     ) -> StoreFuture<'a, Vec<TopicSummary>> {
         Box::pin(async move {
+            let mut reading = self.begin("topics").await?;
             let rows = sqlx::query(
                 "with page as ( \
                      select topic, first_stored_at from topics \
@@ -195,19 +212,24 @@ impl EventReader for PostgresReader {
             .bind(after.map_or("", Topic::as_str))
             .bind(i64::from(limit))
             .try_map(topic_summary)
-            .fetch_all(&self.pool);
-            self.within("topics", rows).await
+            .fetch_all(reading.connection());
+            let topics = self.within("topics", rows).await?;
+            reading.end();
+            Ok(topics)
         })
     }
 
     fn end(&self) -> StoreFuture<'_, Cursor> {
         Box::pin(async move {
+            let mut reading = self.begin("end").await?;
             let xmin = sqlx::query_scalar::<_, i64>(
                 "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
             )
-            .fetch_one(&self.pool);
+            .fetch_one(reading.connection());
+            let xmin = self.within("end", xmin).await?;
+            reading.end();
             Ok(Cursor {
-                txn: self.within("end", xmin).await? - 1,
+                txn: xmin - 1,
                 seq: i64::MAX,
             })
         })
@@ -215,6 +237,7 @@ impl EventReader for PostgresReader {
 
     fn news<'a>(&'a self, topics: &'a [Topic], after: Cursor) -> StoreFuture<'a, News> {
         Box::pin(async move {
+            let mut reading = self.begin("news").await?;
             // Whole transactions: their number alone is in the index.
             let from = match after.seq {
                 i64::MAX => after.txn,
@@ -224,19 +247,29 @@ impl EventReader for PostgresReader {
                 .bind(topics.iter().map(Topic::as_str).collect::<Vec<_>>())
                 .bind(from)
                 .try_map(news);
-            self.within("news", statement.fetch_one(&self.pool)).await
+            let statement = statement.fetch_one(reading.connection());
+            let news = self.within("news", statement).await?;
+            reading.end();
+            Ok(news)
         })
     }
 
     fn wait_for_running(&self, patience: Duration) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let deadline = Instant::now() + patience;
-            let (mut oldest, next) = self.within("running", self.running()).await?;
+            let look = async || {
+                let mut reading = self.begin("running").await?;
+                let running = running(reading.connection());
+                let running = self.within("running", running).await?;
+                reading.end();
+                Ok::<_, StoreError>(running)
+            };
+            let (mut oldest, next) = look().await?;
             let mut pause = RUNNING_PAUSE;
             while oldest < next && Instant::now() < deadline {
                 sleep(pause).await;
                 pause *= 2;
-                (oldest, _) = self.within("running", self.running()).await?;
+                (oldest, _) = look().await?;
             }
             Ok(())
         })
@@ -252,6 +285,7 @@ impl EventReader for PostgresReader {
 
     fn totals(&self) -> StoreFuture<'_, Totals> {
         Box::pin(async move {
+            let mut reading = self.begin("totals").await?;
             let totals = sqlx::query(
                 "select coalesce(sum(received_count), 0)::bigint as received, \
                         coalesce(sum(unique_processed_count), 0)::bigint as unique_processed, \
@@ -264,13 +298,16 @@ impl EventReader for PostgresReader {
                  from system_stats",
             )
             .try_map(totals)
-            .fetch_one(&self.pool);
-            self.within("totals", totals).await
+            .fetch_one(reading.connection());
+            let totals = self.within("totals", totals).await?;
+            reading.end();
+            Ok(totals)
         })
     }
 
     fn add_rejected(&self, events: u64) -> StoreFuture<'_, ()> {
         Box::pin(async move {
+            let mut reading = self.begin("add rejected").await?;
             let statement = sqlx::query(
                 "insert into system_stats as s (slot, rejected_count) values (0, $1) \
                  on conflict (slot) do update set \
@@ -278,44 +315,75 @@ impl EventReader for PostgresReader {
                      updated_at = now()",
             )
             .bind(i64::try_from(events).unwrap_or(i64::MAX))
-            .execute(&self.pool);
-            self.within("add rejected", statement).await.map(drop)
+            .execute(reading.connection());
+            self.within("add rejected", statement).await?;
+            reading.end();
+            Ok(())
         })
     }
 
     fn ping(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let one = sqlx::query("select 1").execute(&self.pool);
-            self.within("ping", one).await.map(drop)
+            let mut reading = self.begin("ping").await?;
+            let one = sqlx::query("select 1").execute(reading.connection());
+            self.within("ping", one).await?;
+            reading.end();
+            Ok(())
+        })
+    }
+
+    fn role(&self) -> StoreFuture<'_, &'static str> {
+        Box::pin(async move {
+            let mut reading = self.begin("role").await?;
+            let role = sqlx::query_scalar::<_, String>(
+                "select case when pg_is_in_recovery() then 'standby' \
+                    when current_setting('transaction_read_only') = 'on' then 'read-only' \
+                    else 'primary' end",
+            )
+            .fetch_one(reading.connection());
+            let role = self.within("role", role).await?;
+            reading.end();
+            Ok(match role.as_str() {
+                "standby" => "standby",
+                "read-only" => "read-only",
+                _ => "primary",
+            })
         })
     }
 
     fn durability_gaps(&self) -> StoreFuture<'_, Vec<String>> {
         Box::pin(async move {
+            let mut reading = self.begin("settings").await?;
             let names = sqlx::query_scalar(
                 "select name from pg_settings \
                 where name in ('fsync', 'full_page_writes', 'synchronous_commit') \
                   and setting = 'off' order by name",
             );
-            self.within("settings", names.fetch_all(&self.pool)).await
+            let names = names.fetch_all(reading.connection());
+            let names = self.within("settings", names).await?;
+            reading.end();
+            Ok(names)
         })
     }
 
     fn held_back(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
+            let mut reading = self.begin("held back").await?;
             let transactions = sqlx::query(
                 "select pg_snapshot_xmax(s)::text::bigint - pg_snapshot_xmin(s)::text::bigint \
                      as transactions \
                  from pg_current_snapshot() as s",
             )
             .try_map(|row: PgRow| count(&row, "transactions"))
-            .fetch_one(&self.pool);
-            self.within("held back", transactions).await
+            .fetch_one(reading.connection());
+            let transactions = self.within("held back", transactions).await?;
+            reading.end();
+            Ok(transactions)
         })
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.pool.close())
+        Box::pin(self.pools.close())
     }
 }
 

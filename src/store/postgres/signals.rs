@@ -22,7 +22,10 @@ const MARKS_MAX: usize = 1800;
 /// Tells other replicas of this process's commits and fires the process's signal for theirs, until
 /// the connection is lost.
 pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreError> {
+    let server = database.servers.find().await?;
     database.migrate().await?;
+    // Every way out of here is the loss of the connection.
+    let _doubt = database.servers.doubt();
     let options = database.options;
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -32,7 +35,7 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
         // A word that is lost with the server had nobody left to hear it: no need to wait for the disk.
         .connect_lazy_with(
             database
-                .named("signals")
+                .named("signals", database.servers.options(server))
                 .options([("synchronous_commit", "off")]),
         );
     let mut listener = PgListener::connect_with(&pool).await.map_err(translate)?;
@@ -52,6 +55,9 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
                 }
                 None => return Err(StoreError::TimedOut("listen")),
             },
+            () = database.servers.moved_from(server) => {
+                return Err(StoreError::TimedOut("the server that is used no more"));
+            }
             () = own_commits.heard(), if !is_due => is_due = true,
             () = sleep_until(next_notify), if is_due => {
                 is_due = false;

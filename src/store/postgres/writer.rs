@@ -38,6 +38,8 @@ pub(super) struct PostgresWriter {
     database: Arc<Database>,
     /// Of this process and shard: the connection's name, and that of its transactions.
     name: String,
+    /// The number of its server.
+    server: usize,
     slot: i32,
     /// Rows of this slot in `topic_deltas`, about.
     unfolded: u32,
@@ -50,6 +52,7 @@ impl PostgresWriter {
     pub(super) async fn begin_session(
         mut connection: PgConnection,
         name: String,
+        server: usize,
         database: Arc<Database>,
     ) -> Result<Self, StoreError> {
         let options = database.options;
@@ -79,6 +82,7 @@ impl PostgresWriter {
             connection,
             database,
             name,
+            server,
             slot: slot.unwrap_or(SLOTS_MAX),
             // Whoever had the slot before may have left some.
             unfolded: UNFOLDED_MAX,
@@ -95,7 +99,7 @@ impl PostgresWriter {
         if self.unfolded >= UNFOLDED_MAX {
             within(options, "fold", self.fold()).await?;
         }
-        let mut recollection = self.database.recent.recall(plan);
+        let mut recollection = self.database.recent.recall(plan, self.server);
         let mut verdicts = Verdicts::new(plan);
         verdicts.recall(&recollection);
         let mut relied_on = recollection.relied_on();
@@ -170,6 +174,7 @@ impl PostgresWriter {
             .fetch_one(&mut self.connection)
             .await?;
         let epoch = Epoch {
+            server: self.server,
             deletions: row.try_get("deletions")?,
             server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
         };

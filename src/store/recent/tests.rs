@@ -5,6 +5,7 @@ use crate::domain::{EventBatch, EventId, Payload, Source, Topic};
 use std::sync::Arc;
 
 const EPOCH: Epoch = Epoch {
+    server: 0,
     deletions: 7,
     server_started: 1,
 };
@@ -35,7 +36,7 @@ fn pass(
 ) -> Option<Vec<Option<Timestamp>>> {
     let group = group(events);
     let plan = GroupPlan::new(&group);
-    let mut recollection = recent.recall(&plan);
+    let mut recollection = recent.recall(&plan, epoch.server);
     let holds = recollection
         .relied_on()
         .is_none_or(|relied_on| relied_on == epoch);
@@ -89,18 +90,30 @@ fn another_epoch_forgets_everything_and_asks_to_try_again() {
 }
 
 #[test]
+fn what_one_server_has_is_not_recalled_for_another_that_looks_the_same() {
+    let recent = RecentKeys::new(100);
+    let promoted = Epoch { server: 1, ..EPOCH };
+    pass(&recent, EPOCH, &[("a", "{}")], 5);
+    assert_eq!(pass(&recent, promoted, &[("a", "{}")], 6), Some(vec![None]));
+    assert_eq!(
+        pass(&recent, promoted, &[("a", "{}")], 7),
+        Some(vec![Some(at(6))])
+    );
+}
+
+#[test]
 fn what_was_recalled_does_not_hold_where_another_transaction_saw_the_change_first() {
     let recent = RecentKeys::new(100);
     pass(&recent, EPOCH, &[("a", "{}")], 5);
     let group = group(&[("a", "{}")]);
-    let recollection = recent.recall(&GroupPlan::new(&group));
+    let recollection = recent.recall(&GroupPlan::new(&group), 0);
     let changed = Epoch {
         deletions: 8,
         ..EPOCH
     };
     assert!(pass(&recent, changed, &[("b", "{}")], 6).is_some());
     assert_eq!(recollection.relied_on(), Some(EPOCH));
-    let nothing = recent.recall(&GroupPlan::new(&group));
+    let nothing = recent.recall(&GroupPlan::new(&group), 0);
     assert_eq!(nothing.of(0), None);
 }
 
@@ -109,11 +122,11 @@ fn what_was_committed_before_a_lost_connection_is_not_remembered_after_it() {
     let recent = RecentKeys::new(100);
     let group = group(&[("a", "{}")]);
     let plan = GroupPlan::new(&group);
-    let mut recollection = recent.recall(&plan);
+    let mut recollection = recent.recall(&plan, 0);
     recent.is_of(&mut recollection, EPOCH);
     recent.forget();
     recent.remember(&recollection, [Some(at(5))]);
-    assert_eq!(recent.recall(&plan).of(0), None);
+    assert_eq!(recent.recall(&plan, 0).of(0), None);
 }
 
 #[test]
@@ -125,7 +138,7 @@ fn the_latest_half_is_always_remembered_and_never_more_than_the_limit() {
         for back in 0..5.min(number) {
             let earlier = (number - back).to_string();
             let group = group(&[(&earlier, "{}")]);
-            let recalled = recent.recall(&GroupPlan::new(&group)).of(0);
+            let recalled = recent.recall(&GroupPlan::new(&group), 0).of(0);
             assert_eq!(recalled, Some(at(number - back)), "{back} before {number}");
         }
         let memory = recent.memory();

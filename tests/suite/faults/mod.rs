@@ -6,6 +6,7 @@
 mod actors;
 mod broker;
 mod database;
+mod failover;
 mod ledger;
 mod load;
 mod proxy;

@@ -9,9 +9,13 @@ use super::{
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use std::{
-    env, fs,
+    env,
+    fs::{self, Permissions},
     net::{Ipv4Addr, SocketAddr},
-    os::unix::{fs::chown, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
@@ -40,6 +44,35 @@ impl PostgresServer {
 
     /// As `prepared`, with its data below this directory.
     pub(crate) fn prepared_in(directory: &Path) -> Self {
+        let mut initdb = Command::new(program("initdb"));
+        initdb
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+            .args(["--no-locale", "--no-sync", "--pgdata"]);
+        Self::made_by(initdb, directory)
+    }
+
+    /// A standby that streams from this server and has caught up with it. It runs.
+    pub(crate) async fn standby(&self) -> Self {
+        let mut backup = Command::new(program("pg_basebackup"));
+        let port = self.port;
+        backup
+            .arg(format!("--dbname=host=127.0.0.1 port={port} user=postgres"))
+            .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"])
+            .args(["--write-recovery-conf", "--pgdata"]);
+        let mut standby = Self::made_by(backup, &env::temp_dir());
+        standby.start_again().await;
+        let mut primary = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        eventually("the standby streams", START_MAX, async || {
+            let count = "select count(*) from pg_stat_replication where state = 'streaming'";
+            let count = sqlx::query_scalar::<_, i64>(count);
+            count.fetch_one(&mut primary).await.unwrap() > 0
+        })
+        .await;
+        standby
+    }
+
+    /// One whose data this program makes in the directory that is its last argument.
+    fn made_by(mut program: Command, directory: &Path) -> Self {
         let user = unprivileged();
         let data = tempfile::Builder::new()
             .prefix("oncelog-postgres-")
@@ -48,20 +81,17 @@ impl PostgresServer {
         if let Some(User { uid, gid }) = user {
             chown(data.path(), Some(uid), Some(gid)).unwrap();
         }
-        let mut initdb = Command::new(program("initdb"));
-        initdb
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
-            .args(["--no-locale", "--no-sync", "--pgdata"])
-            .arg(data.path())
-            .current_dir("/");
-        let mut initdb = Process::spawn(initdb, user, Signal::KILL);
+        // Postgres wants its data for itself; initdb sees to that, a backup does not.
+        fs::set_permissions(data.path(), Permissions::from_mode(0o700)).unwrap();
+        program.arg(data.path()).current_dir("/");
+        let mut maker = Process::spawn(program, user, Signal::KILL);
         let status = loop {
-            match initdb.try_wait() {
+            match maker.try_wait() {
                 Some(status) => break status,
                 None => thread::park_timeout(Duration::from_millis(10)),
             }
         };
-        assert!(status.success(), "initdb: {}", initdb.stderr());
+        assert!(status.success(), "no data: {}", maker.stderr());
         Self {
             process: None,
             port: free_port(),
@@ -92,6 +122,25 @@ impl PostgresServer {
     /// Where it takes connections.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Does this on it, as its superuser; one statement each, as some of them ask for.
+    pub(crate) async fn execute(&self, statements: &[&'static str]) {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        for statement in statements {
+            let done = sqlx::query(*statement).execute(&mut connection).await;
+            done.unwrap();
+        }
+    }
+
+    /// Waits until this question is answered with true; it may be one that cannot be asked yet.
+    pub(crate) async fn says(&self, question: &'static str) {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        eventually(question, START_MAX, async || {
+            let answer = sqlx::query_scalar::<_, bool>(question);
+            answer.fetch_one(&mut connection).await.unwrap_or(false)
+        })
+        .await;
     }
 
     /// Starts it with the data and on the port it had, and waits until it takes connections.
