@@ -5,6 +5,7 @@
 //! The flag wins. An empty value is as unset, white space around a value is not part of it. What is
 //! wrong ends the start with one line that names the setting; no secret is shown anywhere.
 
+mod broker;
 mod development;
 mod files;
 mod flags;
@@ -12,9 +13,10 @@ mod setting;
 mod tail;
 mod values;
 
+pub use broker::RedisUrl;
 pub use setting::ConfigError;
 pub use tail::TailConfig;
-pub use values::{ApiToken, DatabaseUrl, Engine, RedisUrl, Scope, Secret};
+pub use values::{ApiToken, DatabaseUrl, Engine, Scope, Secret};
 
 use crate::{
     domain::Timestamp,
@@ -72,8 +74,12 @@ pub struct Config {
     pub redis_url: Option<RedisUrl>,
     /// Shards, one database connection each. The cores, 2 to 8, on Postgres; 1 on SQLite.
     pub persist_actors: usize,
-    /// Key of the broker's stream. `oncelog:events`.
+    /// Key of the broker's first stream. `oncelog:events`.
     pub broker_stream: String,
+    /// How many streams the broker has. 1.
+    pub broker_streams: usize,
+    /// Replicas of the broker that must have what is answered as queued. 1 where it is a cluster, else 0.
+    pub broker_replicas_ack: u32,
     /// Consumer group, shared by all replicas. `oncelog`.
     pub broker_group: String,
     /// Consumer name, the same after a restart and another one for each replica. The host's name
@@ -203,6 +209,10 @@ impl Config {
             .boolean()?
             .unwrap_or(false);
         let bind = bind(flags.bind, env)?;
+        let redis_url = setting("REDIS_URL", flags.redis_url)?.redis_url()?;
+        let broker_streams = setting("BROKER_STREAMS", flags.broker_streams)?
+            .number(1..=64)?
+            .unwrap_or(1);
         let config = Self {
             bind,
             http_workers: setting("HTTP_WORKERS", flags.http_workers)?
@@ -233,16 +243,20 @@ impl Config {
             recent_keys_max: setting("RECENT_KEYS_MAX", flags.recent_keys_max)?
                 .number(0..=100_000_000)?
                 .unwrap_or(400_000),
-            redis_url: setting("REDIS_URL", flags.redis_url)?.redis_url()?,
             persist_actors: setting("PERSIST_ACTORS", flags.persist_actors)?
                 .number(1..=64)?
                 .unwrap_or_else(|| match database_url.engine() {
                     Engine::Postgres => cores().clamp(2, 8),
                     Engine::Sqlite => 1,
                 }),
-            broker_stream: setting("BROKER_STREAM", flags.broker_stream)?
-                .name()?
-                .unwrap_or_else(|| "oncelog:events".to_owned()),
+            broker_stream: broker::stream(
+                setting("BROKER_STREAM", flags.broker_stream)?,
+                broker_streams,
+            )?,
+            broker_streams,
+            broker_replicas_ack: setting("BROKER_REPLICAS_ACK", flags.broker_replicas_ack)?
+                .number(0..=5)?
+                .unwrap_or_else(|| u32::from(redis_url.as_ref().is_some_and(RedisUrl::is_cluster))),
             broker_group: setting("BROKER_GROUP", flags.broker_group)?
                 .name()?
                 .unwrap_or_else(|| "oncelog".to_owned()),
@@ -319,6 +333,7 @@ impl Config {
                     files_max: log_files_max,
                 }),
             database_url,
+            redis_url,
             max_body_bytes,
             inflight_bytes_max,
         };

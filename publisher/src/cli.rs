@@ -53,12 +53,20 @@ pub(crate) struct Arguments {
     /// http, or redis: append to the broker's stream directly
     #[arg(long, value_name = "HOW", default_value = "http")]
     transport: Way,
-    /// The broker, for --transport redis [env: REDIS_URL]
+    /// The broker, for --transport redis; several URLs, with commas between them, are nodes of a
+    /// Redis Cluster [env: REDIS_URL]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// Key of the broker's stream
+    /// Key of the broker's stream, the first where there are several
     #[arg(long, value_name = "KEY", default_value = "oncelog:events")]
     stream: String,
+    /// How many streams the broker has, as its BROKER_STREAMS says; they are used in turn
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    streams: u8,
+    /// Replicas of Redis that must have an event before it counts as queued
+    /// [default: 1 in a cluster, else 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=5))]
+    replicas_ack: Option<u32>,
     /// Token for publishing and reading [env: API_TOKEN]
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -113,8 +121,28 @@ pub(crate) struct Options {
 /// Where entries are appended.
 #[derive(Debug, Clone)]
 pub(crate) struct RedisTarget {
-    pub(crate) url: String,
-    pub(crate) stream: String,
+    /// One Redis, or nodes of a cluster.
+    pub(crate) urls: Vec<String>,
+    pub(crate) streams: Vec<String>,
+    pub(crate) replicas_ack: u32,
+}
+
+impl RedisTarget {
+    fn new(urls: &str, first: &str, streams: u8, replicas_ack: Option<u32>) -> Self {
+        // A comma ends a URL only where another one follows: a password may have one.
+        let urls = urls
+            .trim()
+            .replace(", redis://", ",redis://")
+            .replace(",redis://", "\nredis://");
+        let urls: Vec<String> = urls.lines().map(str::to_owned).collect();
+        // The names that the service gives them, as docs/integrations/redis.md has them.
+        let further = (1..streams).map(|number| format!("{first}:{{{number}seg}}"));
+        Self {
+            replicas_ack: replicas_ack.unwrap_or_else(|| u32::from(urls.len() > 1)),
+            urls,
+            streams: std::iter::once(first.to_owned()).chain(further).collect(),
+        }
+    }
 }
 
 impl Arguments {
@@ -130,10 +158,12 @@ impl Arguments {
         let redis_url = text(self.redis_url, "REDIS_URL");
         let redis = match (self.transport, redis_url) {
             (Way::Http, _) => None,
-            (Way::Redis, Some(url)) => Some(RedisTarget {
-                url,
-                stream: self.stream,
-            }),
+            (Way::Redis, Some(urls)) => Some(RedisTarget::new(
+                &urls,
+                &self.stream,
+                self.streams,
+                self.replicas_ack,
+            )),
             (Way::Redis, None) => {
                 return Err("--transport redis needs --redis-url or REDIS_URL".to_owned());
             }
@@ -239,6 +269,25 @@ mod tests {
         ] {
             assert!(options(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn several_urls_are_a_cluster_whose_streams_have_the_names_that_the_service_gives_them() {
+        let target = |urls: &str, more: &[&str]| {
+            let flags = [&["--transport", "redis", "--redis-url", urls], more].concat();
+            options(&flags).unwrap().redis.unwrap()
+        };
+        let one = target("redis://:a,b@h:1", &[]);
+        assert_eq!(one.urls, ["redis://:a,b@h:1"]);
+        assert_eq!(one.streams, ["oncelog:events"]);
+        assert_eq!(one.replicas_ack, 0);
+        let cluster = target(
+            "redis://a:1, redis://b:2",
+            &["--stream", "s", "--streams", "3"],
+        );
+        assert_eq!(cluster.urls, ["redis://a:1", "redis://b:2"]);
+        assert_eq!(cluster.streams, ["s", "s:{1seg}", "s:{2seg}"]);
+        assert_eq!(cluster.replicas_ack, 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
         IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
         StatsActor, StatsClient, Turns, start_supervised,
     },
-    bridge::{BridgeSettings, BrokerClient, RedisBridgeActor, StreamNames},
+    bridge::{BridgeSettings, BrokerClient, BrokerNodes, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl},
     http::Broker,
     store::Store,
@@ -146,20 +146,21 @@ fn start_bridge(
     arbiter: &ArbiterHandle,
     policy: RestartPolicy,
 ) -> anyhow::Result<(Broker, Addr<RedisBridgeActor>)> {
-    let client = redis::Client::open(url.expose()).context("REDIS_URL (--redis-url)")?;
+    let nodes = BrokerNodes::new(url.nodes()).context("REDIS_URL (--redis-url)")?;
+    let names = StreamNames {
+        stream: config.broker_stream.clone(),
+        group: config.broker_group.clone(),
+        consumer: config.broker_consumer.clone(),
+    };
     let settings = BridgeSettings {
-        names: StreamNames {
-            stream: config.broker_stream.clone(),
-            group: config.broker_group.clone(),
-            consumer: config.broker_consumer.clone(),
-        },
+        streams: names.spread(config.broker_streams),
         takeover_after: Duration::from_millis(config.broker_takeover_ms),
         entry_bytes_max: config.max_body_bytes,
     };
     let status = ActorStatus::new(ActorKind::RedisBridge, None);
     let entries_in_flight = Arc::new(AtomicUsize::new(0));
     let broker = Broker {
-        client: BrokerClient::new(client.clone(), &settings.names)?,
+        client: BrokerClient::new(&nodes, &settings.streams, config.broker_replicas_ack),
         bridge: status.clone(),
         entries_in_flight: Arc::clone(&entries_in_flight),
     };
@@ -169,7 +170,7 @@ fn start_bridge(
         start_supervised(arbiter, policy, broker.bridge.clone(), move || {
             RedisBridgeActor::new(
                 status,
-                client,
+                nodes,
                 settings,
                 ingest,
                 dead_letters,

@@ -1,45 +1,31 @@
-//! The RedisBridgeActor: keeps a session with the broker and hands what it reads to the actors.
+//! The RedisBridgeActor: keeps a session with each stream of the broker, which hands what it reads to
+//! the actors.
 
-use super::stream::{Entry, StreamConnection, StreamNames};
-use crate::{
-    actors::{ActorStatus, AppendError, Crash, DeadLetterClient, IngestClient},
-    domain::{Event, EventBatch, NewDeadLetter},
-    wire,
+use super::{
+    names::StreamNames,
+    nodes::BrokerNodes,
+    session::{BATCHES_IN_FLIGHT_MAX, Session},
 };
+use crate::actors::{ActorStatus, Crash, DeadLetterClient, IngestClient};
 use actix::{Actor, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use redis::{Client, RedisError};
+use futures_util::future::join_all;
 use std::{
-    convert::Infallible,
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::sync::Semaphore;
 
 /// The field of an entry that holds the event.
 pub(super) const EVENT_FIELD: &str = "event";
 
-/// Entries in one batch; no more than a batch of events may have.
-const READ_ENTRIES_MAX: usize = 1000;
-/// What one read should bring, so that large entries come a few at a time.
-const READ_BYTES_GOAL: usize = 4 << 20;
-/// Batches that are stored at the same time.
-const BATCHES_IN_FLIGHT_MAX: usize = 4;
-/// Before a second attempt to connect; doubles up to the next.
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Before an event is handed to a database again that did not take it in time.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-
 /// The numbers and names of the bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeSettings {
-    /// What is read.
-    pub names: StreamNames,
+    /// What is read; at least one.
+    pub streams: Vec<StreamNames>,
     /// An entry that another consumer has held for that long without acknowledging it is taken
     /// over. Looked for twice in that time.
     pub takeover_after: Duration,
@@ -47,20 +33,24 @@ pub struct BridgeSettings {
     pub entry_bytes_max: usize,
 }
 
-/// Reads the broker's stream.
+/// Reads the broker's streams.
 pub struct RedisBridgeActor {
     status: ActorStatus,
     bridge: Arc<Bridge>,
 }
 
-struct Bridge {
+/// What the sessions share.
+pub(super) struct Bridge {
     status: ActorStatus,
-    client: Client,
-    settings: BridgeSettings,
-    ingest: IngestClient,
-    dead_letters: DeadLetterClient,
-    entries_in_flight: Arc<AtomicUsize>,
-    is_paused: AtomicBool,
+    pub(super) nodes: BrokerNodes,
+    pub(super) settings: BridgeSettings,
+    pub(super) ingest: IngestClient,
+    pub(super) dead_letters: DeadLetterClient,
+    pub(super) entries_in_flight: Arc<AtomicUsize>,
+    pub(super) is_paused: AtomicBool,
+    /// One for each batch that is being stored, given in the order in which they are asked for.
+    pub(super) turns: Semaphore,
+    streams_connected: AtomicUsize,
 }
 
 /// Begin nothing new: the process is going down. What is in flight is stored and acknowledged;
@@ -74,7 +64,7 @@ impl RedisBridgeActor {
     /// being stored, which are both in the stream and in the actors.
     pub fn new(
         status: ActorStatus,
-        client: Client,
+        nodes: BrokerNodes,
         settings: BridgeSettings,
         ingest: IngestClient,
         dead_letters: DeadLetterClient,
@@ -82,12 +72,14 @@ impl RedisBridgeActor {
     ) -> Self {
         let bridge = Bridge {
             status: status.clone(),
-            client,
+            nodes,
             settings,
             ingest,
             dead_letters,
             entries_in_flight,
             is_paused: AtomicBool::new(false),
+            turns: Semaphore::new(BATCHES_IN_FLIGHT_MAX),
+            streams_connected: AtomicUsize::new(0),
         };
         Self {
             status,
@@ -129,269 +121,38 @@ impl Handler<Pause> for RedisBridgeActor {
 }
 
 impl Bridge {
-    /// One session after the other, for ever.
+    /// A session with each stream, for ever.
     async fn run(&self) {
-        let mut pause = RECONNECT_PAUSE_MIN;
-        let mut is_first_failure = true;
-        loop {
-            let Err(error) = self.session().await;
-            let was_connected = self.status.is_connected();
-            self.status.set_connected(false);
-            if was_connected {
-                pause = RECONNECT_PAUSE_MIN;
-                is_first_failure = true;
-            }
-            if is_first_failure {
-                tracing::warn!(%error, "lost the broker, trying again until it is back");
-                is_first_failure = false;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
-        }
-    }
-
-    /// Reads, stores and acknowledges until something fails.
-    async fn session(&self) -> Result<Infallible, RedisError> {
-        let names = &self.settings.names;
-        let reading = StreamConnection::open(&self.client, names).await?;
-        let mut acknowledging = StreamConnection::open(&self.client, names).await?;
-        acknowledging.ensure_group().await?;
-        self.status.set_connected(true);
-        tracing::info!(
-            stream = names.stream,
-            consumer = names.consumer,
-            "connected to the broker"
-        );
-        let (batches, waiting) = mpsc::channel(1);
-        tokio::try_join!(
-            self.read(reading, batches.clone()),
-            self.take_over(acknowledging.clone(), batches),
-            self.store_all(acknowledging, waiting),
-        )
-        .map(|(read, _, _)| read)
-    }
-
-    /// First what this consumer left pending, then what is new.
-    async fn read(
-        &self,
-        mut connection: StreamConnection,
-        batches: mpsc::Sender<Vec<Entry>>,
-    ) -> Result<Infallible, RedisError> {
-        let mut count = READ_ENTRIES_MAX;
-        let mut after = "0".to_owned();
-        loop {
-            let entries = connection.read_pending(&after, count).await?;
-            let Some(last) = entries.last() else { break };
-            after.clone_from(&last.id);
-            count = next_count(&entries);
-            self.hand_over(&batches, entries).await?;
-        }
-        loop {
-            let entries = connection.read_new(count).await?;
-            if entries.is_empty() {
-                continue;
-            }
-            count = next_count(&entries);
-            self.hand_over(&batches, entries).await?;
-        }
-    }
-
-    /// Now and then, what another consumer has held for too long.
-    async fn take_over(
-        &self,
-        mut connection: StreamConnection,
-        batches: mpsc::Sender<Vec<Entry>>,
-    ) -> Result<Infallible, RedisError> {
-        let idle = self.settings.takeover_after;
-        loop {
-            sleep(idle / 2).await;
-            let mut from = "0-0".to_owned();
-            loop {
-                let (next, entries) = connection.claim(idle, &from, READ_ENTRIES_MAX).await?;
-                if !entries.is_empty() {
-                    tracing::info!(
-                        entries = entries.len(),
-                        "took over entries of another consumer"
-                    );
-                    self.hand_over(&batches, entries).await?;
-                }
-                if next == "0-0" {
-                    break;
-                }
-                from = next;
-            }
-        }
-    }
-
-    /// Gives entries to those who store them, when they have room; a paused bridge never does.
-    async fn hand_over(
-        &self,
-        batches: &mpsc::Sender<Vec<Entry>>,
-        entries: Vec<Entry>,
-    ) -> Result<(), RedisError> {
-        if self.is_paused.load(Ordering::Relaxed) {
-            return pending().await;
-        }
-        let closed = |_| RedisError::from((redis::ErrorKind::Io, "the session has ended"));
-        batches.send(entries).await.map_err(closed)
-    }
-
-    async fn store_all(
-        &self,
-        acknowledging: StreamConnection,
-        waiting: mpsc::Receiver<Vec<Entry>>,
-    ) -> Result<(), RedisError> {
-        let batches = stream::unfold(waiting, |mut waiting| async {
-            waiting.recv().await.map(|entries| (entries, waiting))
+        let sessions = self.settings.streams.iter().map(|names| async move {
+            let session = Session {
+                bridge: self,
+                names,
+            };
+            session.keep_up().await
         });
-        batches
-            .map(Ok)
-            .try_for_each_concurrent(BATCHES_IN_FLIGHT_MAX, |entries| {
-                let mut acknowledging = acknowledging.clone();
-                async move {
-                    if self.is_paused.load(Ordering::Relaxed) {
-                        return Ok(());
-                    }
-                    let _in_flight = CountGuard::new(&self.entries_in_flight, entries.len());
-                    let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
-                    self.store(entries).await;
-                    acknowledging.acknowledge(&ids).await
-                }
-            })
-            .await
+        join_all(sessions).await;
     }
 
-    /// Returns when each entry is either an event in the store or a dead letter.
-    async fn store(&self, entries: Vec<Entry>) {
-        let mut events = Vec::with_capacity(entries.len());
-        let mut letters = Vec::new();
-        for entry in entries {
-            let Some(fields) = entry.fields else {
-                continue;
-            };
-            match self.event(&entry.id, fields) {
-                Ok(event) => events.push((entry.id, event)),
-                Err(letter) => letters.push(*letter),
-            }
+    /// One stream more is connected, for as long as this lives. The bridge is when all are.
+    pub(super) fn connected(&self) -> Connected<'_> {
+        let connected = self.streams_connected.fetch_add(1, Ordering::Relaxed) + 1;
+        if connected == self.settings.streams.len() {
+            self.status.set_connected(true);
         }
-        if !events.is_empty() {
-            letters.extend(self.append(events).await);
-        }
-        if !letters.is_empty() {
-            self.keep(&letters).await;
-        }
-    }
-
-    fn event(
-        &self,
-        id: &str,
-        fields: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<Event, Box<NewDeadLetter>> {
-        let letter = |reason: &str, entry: &[u8]| {
-            Box::new(NewDeadLetter::new(self.origin(id), reason, entry))
-        };
-        let Some((_, json)) = fields
-            .iter()
-            .find(|(name, _)| name == EVENT_FIELD.as_bytes())
-        else {
-            let joined: Vec<u8> = fields
-                .into_iter()
-                .flat_map(|(name, value)| [name, b"=".to_vec(), value, b"\n".to_vec()].concat())
-                .collect();
-            return Err(letter("the entry has no field named event", &joined));
-        };
-        if json.len() > self.settings.entry_bytes_max {
-            let max = self.settings.entry_bytes_max;
-            return Err(letter(
-                &format!("the event has more than {max} bytes"),
-                json,
-            ));
-        }
-        wire::event_from_json(json.clone().into()).map_err(|error| letter(&error.to_string(), json))
-    }
-
-    fn origin(&self, id: &str) -> String {
-        format!("{}/{id}", self.settings.names.stream)
-    }
-
-    /// Stores events, for as long as it takes. Returns those that the database will never take.
-    async fn append(&self, events: Vec<(String, Event)>) -> Vec<NewDeadLetter> {
-        let batch = events.iter().map(|(_, event)| event.clone()).collect();
-        if self.append_batch(batch).await.is_ok() {
-            return Vec::new();
-        }
-        let mut letters = Vec::new();
-        for (id, event) in events {
-            let json = wire::event_to_json(&event);
-            if self.append_batch(vec![event]).await.is_err() {
-                let reason = "the database refused the event";
-                letters.push(NewDeadLetter::new(self.origin(&id), reason, &json));
-            }
-        }
-        letters
-    }
-
-    async fn append_batch(&self, events: Vec<Event>) -> Result<(), AppendError> {
-        let Ok(batch) = EventBatch::new(events).map(Arc::new) else {
-            return Ok(());
-        };
-        loop {
-            let admission = self.ingest.admission();
-            let room = admission.admit_waiting(batch.events().len(), batch.size_bytes());
-            let Ok(permit) = room.await else {
-                sleep(RETRY_PAUSE).await;
-                continue;
-            };
-            let deadline = self.ingest.deadline();
-            match self
-                .ingest
-                .append(Arc::clone(&batch), permit, deadline)
-                .await
-            {
-                Ok(_) => return Ok(()),
-                Err(AppendError::Refused) => return Err(AppendError::Refused),
-                Err(AppendError::TimedOut) => sleep(RETRY_PAUSE).await,
-            }
-        }
-    }
-
-    async fn keep(&self, letters: &[NewDeadLetter]) {
-        while let Err(error) = self.dead_letters.keep(letters).await {
-            tracing::debug!(%error, "failed to keep dead letters, trying again");
-            sleep(RETRY_PAUSE).await;
-        }
-        for letter in letters {
-            tracing::warn!(
-                origin = letter.origin(),
-                reason = letter.reason(),
-                "kept a dead letter"
-            );
-        }
+        Connected { bridge: self }
     }
 }
 
-/// How many entries to ask for next, after these.
-fn next_count(entries: &[Entry]) -> usize {
-    let bytes: usize = entries.iter().map(Entry::size_bytes).sum();
-    let mean = bytes / entries.len().max(1);
-    (READ_BYTES_GOAL / mean.max(1)).clamp(1, READ_ENTRIES_MAX)
+/// See [`Bridge::connected`].
+pub(super) struct Connected<'a> {
+    bridge: &'a Bridge,
 }
 
-/// Adds to a count for as long as it lives.
-struct CountGuard<'a> {
-    count: &'a AtomicUsize,
-    entries: usize,
-}
-
-impl<'a> CountGuard<'a> {
-    fn new(count: &'a AtomicUsize, entries: usize) -> Self {
-        count.fetch_add(entries, Ordering::Relaxed);
-        Self { count, entries }
-    }
-}
-
-impl Drop for CountGuard<'_> {
+impl Drop for Connected<'_> {
     fn drop(&mut self) {
-        self.count.fetch_sub(self.entries, Ordering::Relaxed);
+        self.bridge
+            .streams_connected
+            .fetch_sub(1, Ordering::Relaxed);
+        self.bridge.status.set_connected(false);
     }
 }

@@ -1,28 +1,14 @@
 //! The stream's commands, and entries out of their answers. Used by the bridge actor; knows Redis
 //! and nothing of events. <https://redis.io/docs/latest/develop/data-types/streams/>
 
-use redis::{
-    AsyncConnectionConfig, Client, Pipeline, RedisError, Value, aio::MultiplexedConnection,
-};
+use super::{names::StreamNames, nodes::BrokerNodes};
+use redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use std::time::Duration;
 
-/// The longest a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest an answer may take, beyond the time that a blocking command may block.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a read waits for new entries.
 const BLOCK: Duration = Duration::from_secs(1);
-
-/// What the stream, its group and this consumer are called.
-#[derive(Debug, Clone)]
-pub struct StreamNames {
-    /// The stream's key.
-    pub stream: String,
-    /// The consumer group, shared by all replicas.
-    pub group: String,
-    /// This consumer: the same after a restart, so that it finds what it left pending.
-    pub consumer: String,
-}
 
 /// An entry of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +34,10 @@ pub(super) struct StreamConnection {
 
 impl StreamConnection {
     /// A connection of its own: a blocking read stalls all who share its connection.
-    pub(super) async fn open(client: &Client, names: &StreamNames) -> Result<Self, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(BLOCK + RESPONSE_TIMEOUT));
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+    pub(super) async fn open(nodes: &BrokerNodes, names: &StreamNames) -> Result<Self, RedisError> {
+        let response_timeout = BLOCK + RESPONSE_TIMEOUT;
         Ok(Self {
-            connection,
+            connection: nodes.connect(&names.stream, response_timeout).await?,
             names: names.clone(),
         })
     }

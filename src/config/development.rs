@@ -28,7 +28,7 @@ impl Config {
             ),
             (
                 "REDIS_URL",
-                redis_url.is_some_and(|url| has_known_password(url.expose())),
+                redis_url.is_some_and(|url| url.nodes().any(has_known_password)),
             ),
         ]
         .into_iter()

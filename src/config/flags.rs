@@ -91,12 +91,19 @@ pub(super) struct Flags {
     /// postgres://… or sqlite://… [default: sqlite://data/oncelog.db]
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) database_url: Option<String>,
-    /// Redis whose stream brings events, redis://…; without it there is no broker
+    /// Redis whose stream brings events, redis://…, or nodes of a Redis Cluster with commas between
+    /// them; without it there is no broker
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) redis_url: Option<String>,
-    /// Key of the broker's stream [default: oncelog:events]
+    /// Key of the broker's stream, the first where there are several [default: oncelog:events]
     #[arg(long, value_name = "KEY", help_heading = "Storing")]
     pub(super) broker_stream: Option<String>,
+    /// Streams, 1 to 64, which a cluster spreads over its nodes [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Storing")]
+    pub(super) broker_streams: Option<String>,
+    /// Replicas of Redis that must have what is answered 202, 0 to 5 [default: 1 in a cluster, else 0]
+    #[arg(long, value_name = "N", help_heading = "Storing")]
+    pub(super) broker_replicas_ack: Option<String>,
     /// Consumer group, the same for all replicas [default: oncelog]
     #[arg(long, value_name = "NAME", help_heading = "Storing")]
     pub(super) broker_group: Option<String>,

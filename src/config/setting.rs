@@ -2,8 +2,9 @@
 //! `config`; the grammars of the values are in `values`.
 
 use super::{
+    broker::RedisUrl,
     files, tail,
-    values::{self, ApiToken, DatabaseUrl, RedisUrl, Secret},
+    values::{self, ApiToken, DatabaseUrl, Secret},
 };
 use crate::{domain::Timestamp, telemetry::LogFormat, tls};
 use rustls::pki_types::CertificateDer;
@@ -163,7 +164,19 @@ impl Setting {
     }
 
     pub(super) fn name(self) -> Result<Option<String>, ConfigError> {
-        self.shown(values::name)
+        self.name_where(|_| Ok(()))
+    }
+
+    /// A name of which more is expected.
+    pub(super) fn name_where(
+        self,
+        holds: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<Option<String>, ConfigError> {
+        self.shown(|text| {
+            let name = values::name(text)?;
+            holds(&name)?;
+            Ok(name)
+        })
     }
 
     pub(super) fn path(self) -> Result<Option<PathBuf>, ConfigError> {

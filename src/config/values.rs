@@ -228,58 +228,13 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// The broker. Shows its password to nobody who does not ask for it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl {
-    url: String,
-    redacted: String,
-}
-
-impl RedisUrl {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if !text.starts_with("redis://") {
-            return Err(format!("must start with redis://{}", but_starts_with(text)));
-        }
-        let url = parse_url(text)?;
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err("must name a host, as redis://127.0.0.1:6379 does".to_owned());
-        }
-        let database = url.path().trim_matches('/');
-        if !database.is_empty() && database.parse::<u16>().is_err() {
-            return Err(
-                "must name a database by its number, as redis://127.0.0.1/0 does".to_owned(),
-            );
-        }
-        Ok(Self {
-            url: text.to_owned(),
-            redacted: redact(&url),
-        })
-    }
-
-    /// The whole URL, password and all.
-    pub fn expose(&self) -> &str {
-        &self.url
-    }
-
-    /// The URL without user, password and parameters.
-    pub fn redacted(&self) -> &str {
-        &self.redacted
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisUrl({})", self.redacted)
-    }
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     Url::parse(text).map_err(|error| {
         format!("must be a URL, with special characters of a password as %XX, and is not: {error}")
     })
 }
 
-fn redact(url: &Url) -> String {
+pub(super) fn redact(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), server_of(url), url.path())
 }
 
@@ -306,7 +261,7 @@ fn server_of(url: &Url) -> String {
 }
 
 /// The scheme of a URL is no secret. A text without one may be a password, so it stays hidden.
-fn but_starts_with(text: &str) -> String {
+pub(super) fn but_starts_with(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             format!(", starts with {scheme:?}")

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     actors::{ActorStatus, AppendError},
-    bridge::{BrokerClient, BrokerError},
+    bridge::{BrokerClient, Depth},
     domain::{EventBatch, Receipt},
 };
 use actix_web::HttpResponse;
@@ -34,17 +34,17 @@ const RESERVED_FOR_BROKER: Duration = Duration::from_millis(2500);
 /// The broker as HTTP sees it.
 #[derive(Clone)]
 pub struct Broker {
-    /// Appends to the stream.
+    /// Appends to the streams.
     pub client: BrokerClient,
     /// The bridge's status.
     pub bridge: ActorStatus,
-    /// Entries that are both in the stream and in the actors.
+    /// Entries that are both in a stream and in the actors.
     pub entries_in_flight: Arc<AtomicUsize>,
 }
 
 impl Broker {
-    /// Entries of the stream: each is there until its event is stored.
-    pub(super) async fn depth(&self) -> Result<u64, BrokerError> {
+    /// Entries of the streams: each is there until its event is stored.
+    pub(super) async fn depth(&self) -> Depth {
         self.client.depth().await
     }
 
@@ -124,7 +124,7 @@ pub(super) enum Shape {
     Batch,
 }
 
-/// Appends a request to the stream and answers 202.
+/// Appends a request to a stream and answers 202.
 pub(super) async fn queue(
     broker: &Broker,
     batch: &EventBatch,

@@ -55,11 +55,9 @@ pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
 /// Events that wait in the stream or in the actors, each counted once.
 async fn queue_length(state: &HttpState) -> u64 {
     let (in_stream, in_both) = match &state.broker {
-        // A lost broker must not take the counters with it; /health says that it is lost.
-        Some(broker) => (
-            broker.depth().await.unwrap_or(0),
-            broker.entries_in_flight(),
-        ),
+        // A lost broker, or a lost part of it, must not take the counters with it; /health says that
+        // it is lost.
+        Some(broker) => (broker.depth().await.entries, broker.entries_in_flight()),
         None => (0, 0),
     };
     let statuses = state.roster.statuses();

@@ -72,7 +72,11 @@ pub(super) async fn metrics(
 async fn gather(state: &HttpState) -> Gathered {
     let broker_entries = async {
         match &state.broker {
-            Some(broker) => in_time(broker.depth()).await,
+            Some(broker) => {
+                // A sum of some of the streams would look like a queue that has shrunk.
+                let depth = broker.depth().await;
+                depth.is_complete.then_some(depth.entries)
+            }
             None => None,
         }
     };
@@ -183,7 +187,7 @@ fn leftovers(page: &mut Page, gathered: &Gathered) {
     if let Some(entries) = gathered.broker_entries {
         page.gauge(
             "oncelog_broker_waiting_entries",
-            "Entries of the broker's stream, each until its event is stored.",
+            "Entries of the broker's streams, each until its event is stored.",
         )
         .value(entries);
     }

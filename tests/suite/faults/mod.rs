@@ -5,6 +5,7 @@
 
 mod actors;
 mod broker;
+mod cluster;
 mod database;
 mod failover;
 mod ledger;

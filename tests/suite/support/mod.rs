@@ -3,6 +3,7 @@
 mod app;
 mod certificate;
 mod client;
+mod cluster;
 mod compression;
 mod database;
 mod exposition;
@@ -13,9 +14,10 @@ mod sabotage;
 mod subscriber;
 mod volume;
 
-pub(crate) use app::{TestApp, oncelog, publisher};
+pub(crate) use app::{TestApp, TestAppBuilder, oncelog, publisher};
 pub(crate) use certificate::TestCertificate;
 pub(crate) use client::{Answer, Client, event, http_client};
+pub(crate) use cluster::{ClusterPorts, RedisCluster};
 pub(crate) use compression::{brotli, gzip, zstd};
 pub(crate) use database::{Database, Engine};
 pub(crate) use exposition::Exposition;
