@@ -28,7 +28,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// It said so, or is not to be reached.
-    #[error("the broker failed")]
+    #[error("the broker failed: {0}")]
     Failed(#[from] RedisError),
     /// It said nothing in time. What was to be appended may have been.
     #[error("the broker did not answer in time")]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16384;
-const START_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_secs(60);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const STARTS_MAX: usize = 10;
 /// How long a node may be silent before the others replace it: longer than a busy machine stalls one.
@@ -61,6 +61,25 @@ impl RedisCluster {
         self.ports().home(key)
     }
 
+    /// Entries of a stream at one node; 0 where it does not say.
+    pub(crate) fn length(&self, node: usize, key: &str) -> u64 {
+        self.nodes[node].ask(&["XLEN", key]).unwrap_or(0)
+    }
+
+    /// Waits until all other masters know that a node is gone: before that they vote for no successor.
+    pub(crate) async fn missed(&self, node: usize) {
+        let line = format!("{} ", self.nodes[node].id);
+        eventually("the node is missed", START_MAX, async || {
+            self.masters().into_iter().all(|master| {
+                let nodes = self.nodes[master].ask(&["CLUSTER", "NODES"]);
+                let nodes: String = nodes.unwrap_or_default();
+                let mut entries = nodes.lines().filter(|entry| entry.starts_with(&line));
+                entries.any(|entry| entry.contains(",fail "))
+            })
+        })
+        .await;
+    }
+
     /// Ends a node at once.
     pub(crate) async fn kill(&mut self, node: usize) {
         let mut process = self.nodes[node].process.take().expect("a running node");
@@ -68,10 +87,17 @@ impl RedisCluster {
         process.wait(START_MAX).await;
     }
 
-    /// Starts it with the data and the ports it had, and waits until every master has its replica.
-    pub(crate) async fn start_again(&mut self, node: usize) {
+    /// The replica of a master.
+    pub(crate) fn replica_of(&self, master: usize) -> usize {
+        let line = format!("master_port:{}\r\n", self.nodes[master].port);
+        let mut nodes = self.nodes.iter();
+        let replica = nodes.position(|node| node.info().contains(&line));
+        replica.expect("a replica of the master")
+    }
+
+    /// Starts it with the data and the ports it had.
+    pub(crate) fn start_again(&mut self, node: usize) {
         self.nodes[node].spawn();
-        self.settled().await;
     }
 
     /// Moves the slot of a key to another master, as `redis-cli --cluster reshard` does; `meanwhile`
@@ -117,7 +143,7 @@ impl RedisCluster {
     }
 
     /// Waits until every slot is served and every master has a replica with all of its data.
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         eventually("the cluster is whole", START_MAX, async || {
             self.become_replicas();
             let all_know = self.nodes.iter().all(|node| {
@@ -164,18 +190,24 @@ impl Node {
             node.spawn();
             let mut has_ended = false;
             eventually("a node answers", START_MAX, async || {
-                let id = node.ask(&["CLUSTER", "MYID"]);
-                node.id = id.unwrap_or_default();
                 has_ended = node.process.as_mut().unwrap().try_wait().is_some();
-                has_ended || !node.id.is_empty()
+                has_ended || node.has_started()
             })
             .await;
-            // Somebody else was faster to take a port, and may be the one who has answered.
+            // Somebody else was faster to take a port.
             if !has_ended {
+                node.id = node.must(&["CLUSTER", "MYID"]);
                 return node;
             }
         }
         panic!("no free ports in {STARTS_MAX} attempts");
+    }
+
+    /// Whether it is this process that answers.
+    fn has_started(&self) -> bool {
+        let info: String = self.ask(&["INFO", "server"]).unwrap_or_default();
+        let pid = self.process.as_ref().map(Process::pid);
+        pid.is_some_and(|pid| info.contains(&format!("process_id:{pid}\r\n")))
     }
 
     fn spawn(&mut self) {
@@ -187,6 +219,10 @@ impl Node {
             .args(["--cluster-node-timeout", NODE_TIMEOUT_MS])
             // The streams of other masters go on while one is being replaced.
             .args(["--cluster-require-full-coverage", "no"])
+            // A replica may take its master's place also where it has been away: with less data.
+            .args(["--cluster-replica-validity-factor", "0"])
+            // By default a master waits 5 s for further replicas before it sends its data to one.
+            .args(["--repl-diskless-sync-delay", "0"])
             .args(["--appendonly", "yes", "--save", ""])
             .arg("--dir")
             .arg(self.data.path());
