@@ -29,6 +29,7 @@ install_missing() {
     local packages=()
     [ -n "$(postgres_bin)" ] || packages+=(postgresql)
     command -v redis-server >/dev/null || packages+=(redis-server)
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx)
     command -v setpriv >/dev/null || packages+=(util-linux)
     command -v cc >/dev/null || packages+=(build-essential)
     if [ ${#packages[@]} = 0 ]; then
@@ -40,8 +41,16 @@ install_missing() {
         || fail "missing: ${packages[*]}, and no sudo to install them; as root: apt-get install ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
     as_root apt-get update -qq </dev/null >&2 || true
-    as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >&2 \
-        || fail "apt could not install ${packages[*]}"
+    (
+        # Debian starts the servers that it installs, on their usual ports, unless this says no.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap 'as_root rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+            as_root chmod 755 "$policy"
+        fi
+        as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >&2
+    ) || fail "apt could not install ${packages[*]}"
 }
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup"

@@ -2,6 +2,7 @@
 //! the actors and the HTTP server, wires them together, and takes them down in order.
 
 mod actors;
+mod listener;
 mod server;
 
 use crate::{
@@ -16,7 +17,8 @@ use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actors::{Backlog, start_actors};
 use anyhow::{Context, anyhow};
-use server::{access_rules, http_server, listen};
+use listener::Listener;
+use server::{access_rules, http_server};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -44,7 +46,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .map(ServedCertificate::load)
         .transpose()?;
     // Before anything else: a taken port should end the start and leave no trace.
-    let listener = listen(&config)?;
+    let listener = Listener::open(config.bind)
+        .map_err(|error| anyhow!("cannot listen on {}: {error}", config.bind))?;
     let store = store::open(config.database_url.expose(), store_options(&config))
         .context("DATABASE_URL (--database-url)")?;
     let arbiter = Arbiter::new();
@@ -74,7 +77,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         },
     };
     actix::spawn(http::watch(state.clone()));
-    let server = http_server(&config, listener, certificate.as_ref(), state)?;
+    let server = http_server(&config, &listener, certificate.as_ref(), state)?;
     if let Some(certificate) = certificate {
         actix::spawn(renew_on_hangup(certificate)?);
     }
@@ -100,7 +103,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_millis(config.shutdown_timeout_ms);
     // A stream has no last answer to wait for: its client goes on from its cursor elsewhere.
     feed.close();
-    drain(&handle, &lifecycle, &domain.backlog, deadline).await;
+    drain(&handle, &listener, &lifecycle, &domain.backlog, deadline).await;
     domain.stats.flush().await;
     arbiter.stop();
     // Closing is a courtesy to the database; it must not hold up the end.
@@ -200,12 +203,21 @@ fn warn_of_known_secrets(config: &Config) {
 }
 
 /// No new connections and nothing new from the broker; what is in flight is committed and answered.
-async fn drain(handle: &ServerHandle, lifecycle: &Lifecycle, backlog: &Backlog, deadline: Instant) {
+async fn drain(
+    handle: &ServerHandle,
+    listener: &Listener,
+    lifecycle: &Lifecycle,
+    backlog: &Backlog,
+    deadline: Instant,
+) {
     lifecycle.drain();
     if let Some(bridge) = &backlog.bridge {
         bridge.do_send(Pause);
     }
     handle.pause().await;
+    // Another thread accepts, and has yet to hear of it.
+    sleep(DRAIN_POLL).await;
+    listener.close();
     if !lifecycle.drained(deadline).await {
         tracing::warn!("some requests were not answered before the deadline");
     }

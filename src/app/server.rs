@@ -1,6 +1,6 @@
-//! The HTTP server: its socket, its limits and who may ask it for what.
+//! The HTTP server: its limits and who may ask it for what.
 
-use super::LINGER;
+use super::{LINGER, listener::Listener};
 use crate::{
     config::{Config, Scope},
     http::{self, AccessRules, HttpState, Token, TokenScope},
@@ -11,28 +11,14 @@ use actix_web::{
     dev::{Server, Service},
     web::Data,
 };
-use anyhow::{Context, anyhow};
-use std::{net::TcpListener, time::Duration};
+use anyhow::Context;
+use std::time::Duration;
 use tokio::time::Instant;
 
-/// Connections that wait to be accepted, beyond which a client's first packet is lost.
-const LISTEN_BACKLOG: i32 = 4096;
 /// An idle connection is kept that long, longer than common proxies keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The longest a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-pub(super) fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let listen = || {
-        let domain = socket2::Domain::for_address(config.bind);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&config.bind.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error: std::io::Error| anyhow!("cannot listen on {}: {error}", config.bind))
-}
 
 pub(super) fn access_rules(config: &Config) -> AccessRules {
     let scope = |scope: &Scope| match scope {
@@ -56,7 +42,7 @@ pub(super) fn access_rules(config: &Config) -> AccessRules {
 
 pub(super) fn http_server(
     config: &Config,
-    listener: TcpListener,
+    listener: &Listener,
     certificate: Option<&ServedCertificate>,
     state: HttpState,
 ) -> anyhow::Result<Server> {
@@ -88,6 +74,9 @@ pub(super) fn http_server(
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(LINGER.as_secs())
     .disable_signals();
+    let listener = listener
+        .share()
+        .context("cannot share the listening socket")?;
     let server = match certificate {
         None => server.listen(listener),
         Some(certificate) => server

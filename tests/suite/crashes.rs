@@ -1,12 +1,17 @@
 //! Two instances at a time, an instance that is killed, and one that is asked to end: under load,
 //! on both engines.
 
-use crate::support::{Client, Engine, TestApp, event};
+use crate::support::{Client, Engine, TestApp, event, eventually};
 use rand::seq::SliceRandom;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::time::Duration;
-use tokio::{sync::mpsc, task::JoinSet};
+use std::{io::ErrorKind, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinSet,
+};
 
 on_both_engines!(
     what_was_answered_before_a_kill_is_stored_once,
@@ -126,6 +131,40 @@ async fn an_idle_instance_ends_on_an_interrupt() {
     let (status, took) = app.wait().await;
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
+async fn who_connects_during_a_shutdown_is_refused_at_once() {
+    let mut app = TestApp::start(Engine::Sqlite).await;
+    let body = event("t", "in flight").to_string();
+    let (start, rest) = body.split_at(20);
+    let head = format!(
+        "POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut open = TcpStream::connect(app.address()).await.unwrap();
+    open.write_all((head + start).as_bytes()).await.unwrap();
+    eventually("it is in flight", Duration::from_secs(4), async || {
+        let metrics = app.get("/metrics").await.text;
+        let mut lines = metrics.lines();
+        let bytes = lines.find_map(|line| line.strip_prefix("oncelog_inflight_bytes "));
+        bytes.unwrap() != "0"
+    })
+    .await;
+    app.signal(Signal::TERM);
+    eventually("refused", Duration::from_secs(4), async || {
+        let connected = TcpStream::connect(app.address()).await;
+        connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    })
+    .await;
+    open.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let (status, _) = app.wait().await;
+    assert_eq!(status.code(), Some(0), "{}", app.stderr());
+    assert!(!app.log().contains("ERROR"), "{}", app.log());
+    assert_eq!(app.database().rows().await, 1);
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ impl Client {
             Ok((status, body)) => {
                 self.ledger.answer(keys, Answer::Unknown);
                 self.ledger.error(format!("{status}: {body}"));
+                self.ledger.refused(status.as_u16());
                 assert!(
                     status.is_server_error(),
                     "a good request was refused: {status} {body}"

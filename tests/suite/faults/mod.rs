@@ -4,7 +4,9 @@
 //! Each run prints its seed; `FAULT_SEED` repeats it as far as timing lets it.
 
 mod actors;
+mod balanced;
 mod broker;
+mod clients;
 mod cluster;
 mod database;
 mod failover;
@@ -12,6 +14,7 @@ mod ledger;
 mod load;
 mod proxy;
 mod storm;
+mod upgrade;
 
 use crate::support::{TestApp, eventually, seed};
 use ledger::{Key, Ledger, Served};
@@ -30,6 +33,8 @@ const REST_MAX: Duration = Duration::from_secs(60);
 struct Allowance {
     /// How often the broker may have delivered something once more than it was sent.
     redelivered_max: u64,
+    /// How often something was sent that may have been a conflict.
+    conflicts_max: u64,
     /// Keys that a fault destroyed in the broker before they were stored.
     destroyed: HashSet<Key>,
 }
@@ -57,6 +62,7 @@ async fn assert_the_accounts_agree(app: &TestApp, ledger: &Ledger, allowance: Al
         conflicts: count("conflict_count"),
         rows: rows(app.database().url()).await,
         redelivered_max: allowance.redelivered_max,
+        conflicts_max: allowance.conflicts_max,
         destroyed: allowance.destroyed,
     };
     let sums = ledger.sums();

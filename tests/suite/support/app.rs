@@ -13,13 +13,15 @@ use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::Deref,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::Arc,
     thread,
     time::Duration,
 };
 
+/// The binary of this build.
+const ONCELOG: &str = env!("CARGO_BIN_EXE_oncelog");
 const START_MAX: Duration = Duration::from_secs(20);
 const END_MAX: Duration = Duration::from_secs(15);
 const PORTS_TRIED_MAX: usize = 10;
@@ -29,6 +31,7 @@ pub(crate) struct TestApp {
     process: Process,
     client: Client,
     address: SocketAddr,
+    program: PathBuf,
     settings: Vec<(String, String)>,
     database: Arc<Database>,
     trust: Option<Trust>,
@@ -36,6 +39,7 @@ pub(crate) struct TestApp {
 
 /// What an instance is started with.
 pub(crate) struct TestAppBuilder {
+    program: PathBuf,
     settings: Vec<(String, String)>,
     database: Arc<Database>,
     waits_for: &'static str,
@@ -56,6 +60,7 @@ impl TestApp {
     /// One on a database that there is already, or that there will be.
     pub(crate) fn on(database: Arc<Database>) -> TestAppBuilder {
         TestAppBuilder {
+            program: PathBuf::from(ONCELOG),
             settings: Vec::new(),
             database,
             waits_for: "/readyz",
@@ -122,11 +127,17 @@ impl TestApp {
         if self.process.try_wait().is_none() {
             self.terminate().await;
         }
-        self.process = spawn(&self.settings);
+        self.process = spawn(&self.program, &self.settings);
         // Connections to the one before are of no use.
         self.client = client(self.address, self.trust.as_ref());
         let started = answers(&self.client, &mut self.process, "/readyz").await;
         assert!(started, "it ended: {}", self.process.stderr());
+    }
+
+    /// Becomes this build with its next start: an upgrade.
+    pub(crate) async fn becomes(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+        self.restart().await;
     }
 
     /// Fails where the counters are not what the database holds.
@@ -168,6 +179,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// Of another build.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
     /// Listens beyond loopback; the client stays on it.
     pub(crate) fn bind_everywhere(mut self) -> Self {
         self.bind = Ipv4Addr::UNSPECIFIED;
@@ -204,13 +221,14 @@ impl TestAppBuilder {
                 ("DATABASE_URL".to_owned(), self.database.url().to_owned()),
             ];
             settings.extend(self.settings.iter().cloned());
-            let mut process = spawn(&settings);
+            let mut process = spawn(&self.program, &settings);
             let client = client(address, self.trust.as_ref());
             if answers(&client, &mut process, self.waits_for).await {
                 return TestApp {
                     process,
                     client,
                     address,
+                    program: self.program,
                     settings,
                     database: self.database,
                     trust: self.trust,
@@ -226,13 +244,13 @@ impl TestAppBuilder {
 
 /// The binary of this build, to be run.
 pub(crate) fn oncelog() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_oncelog"))
+    Command::new(ONCELOG)
 }
 
 /// The publisher of this build, to be run. Cargo names the path of a binary to tests of its own
 /// package only; it builds this one beside the service for `publisher/tests`.
 pub(crate) fn publisher() -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_oncelog")).with_file_name("oncelog-publisher");
+    let program = Path::new(ONCELOG).with_file_name("oncelog-publisher");
     assert!(
         program.exists(),
         "no {}: test --workspace",
@@ -248,8 +266,8 @@ fn client(address: SocketAddr, trust: Option<&Trust>) -> Client {
     }
 }
 
-fn spawn(settings: &[(String, String)]) -> Process {
-    let mut command = oncelog();
+fn spawn(program: &Path, settings: &[(String, String)]) -> Process {
+    let mut command = Command::new(program);
     command.envs(settings.iter().cloned());
     Process::spawn(command, None, Signal::KILL)
 }

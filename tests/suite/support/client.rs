@@ -79,6 +79,17 @@ impl Client {
             .await
     }
 
+    /// As `publish`; an error where there was no answer.
+    pub(crate) async fn try_publish(&self, event: &Value) -> reqwest::Result<Answer> {
+        let request = self.request(Method::POST, "/publish");
+        Answer::try_of(
+            request
+                .header("content-type", "application/json")
+                .body(event.to_string()),
+        )
+        .await
+    }
+
     /// As `batch`; an error where there was no answer.
     pub(crate) async fn try_batch(&self, events: &[Value]) -> reqwest::Result<Answer> {
         let body = json!({ "events": events }).to_string();

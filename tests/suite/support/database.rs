@@ -81,15 +81,19 @@ impl Database {
 
     /// Rows of `processed_events`, counted in the database itself.
     pub(crate) async fn rows(&self) -> i64 {
-        let count = "select count(*) from processed_events";
+        self.number("select count(*) from processed_events").await
+    }
+
+    /// The one number that a query asks the database itself for.
+    pub(crate) async fn number(&self, query: &'static str) -> i64 {
         match self.engine {
             Engine::Postgres => {
                 let mut connection = PgConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(count).fetch_one(&mut connection).await
+                sqlx::query_scalar(query).fetch_one(&mut connection).await
             }
             Engine::Sqlite => {
                 let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(count).fetch_one(&mut connection).await
+                sqlx::query_scalar(query).fetch_one(&mut connection).await
             }
         }
         .unwrap()

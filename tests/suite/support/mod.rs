@@ -1,6 +1,7 @@
 //! What the tests stand on: private servers, the application as a process, and patience.
 
 mod app;
+mod balancer;
 mod certificate;
 mod client;
 mod cluster;
@@ -15,6 +16,7 @@ mod subscriber;
 mod volume;
 
 pub(crate) use app::{TestApp, TestAppBuilder, oncelog, publisher};
+pub(crate) use balancer::Balancer;
 pub(crate) use certificate::TestCertificate;
 pub(crate) use client::{Answer, Client, event, http_client};
 pub(crate) use cluster::{ClusterPorts, RedisCluster};

@@ -110,6 +110,7 @@ fn wrapped(command: &Command, user: Option<User>, end_with: Signal) -> Command {
     // It knows signals by name only.
     let name = match end_with {
         Signal::QUIT => "QUIT",
+        Signal::TERM => "TERM",
         _ => "KILL",
     };
     wrapped.args(["--pdeathsig", name]);
