@@ -32,6 +32,11 @@ pub(crate) struct Args {
     /// Singles to oncelog, Redis and NATS JetStream in turns; other workloads only with --only
     #[arg(long)]
     pub(crate) peers: bool,
+    /// So many servers on one Postgres in turns, and what an event costs: 1, 2 and 4 without a value. With
+    /// --only batch1000, batch100, single256 or single64, otherwise all of these
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', num_args = 0..=1)]
+    #[arg(default_missing_value = "1,2,4", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) replicas: Vec<u8>,
     /// Draw throughput against these: connections, batches, rows; without a value all of them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0..=1)]
     #[arg(default_missing_value = "connections,batches,rows")]
@@ -91,7 +96,16 @@ impl Args {
         std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
 
+    /// Whether `--replicas` asks for this workload.
+    pub(crate) fn wants_replicas(&self, workload: &str) -> bool {
+        let is_named = self.only.is_empty() || self.only.iter().any(|name| name == workload);
+        is_named && !self.replicas.is_empty()
+    }
+
     pub(crate) fn wants(&self, workload: &str, is_main: bool) -> bool {
+        if !self.replicas.is_empty() {
+            return false;
+        }
         if self.only.is_empty() {
             !self.peers && self.plots.is_empty() && (is_main || !self.quick)
         } else {

@@ -82,6 +82,11 @@ impl Connection {
         })
     }
 
+    /// Of the last request and of its answer.
+    pub(crate) fn exchanged_bytes(&self) -> (u64, u64) {
+        (self.request.len() as u64, self.answer.len() as u64)
+    }
+
     async fn read_some(&mut self) -> Result<()> {
         self.answer.reserve(4096);
         match self.stream.read_buf(&mut self.answer).await? {

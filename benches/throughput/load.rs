@@ -45,6 +45,9 @@ pub(crate) struct Account {
     pub(crate) stored: u64,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,
+    /// Of requests and of their answers, heads and bodies; counted for HTTP only.
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
     pub(crate) requests: Vec<Request>,
 }
 
@@ -73,17 +76,19 @@ impl Measured {
     }
 }
 
-/// Publishes until the clock is over and every request is answered.
+/// Publishes until the clock is over and every request is answered. The connections go round the
+/// addresses.
 pub(crate) async fn run(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     shape: Shape,
     source: &Arc<Source>,
     clock: Clock,
     meters: Meters,
 ) -> Result<(Account, Measured)> {
     let mut connections = Vec::new();
-    for _ in 0..shape.connections {
-        connections.push(Wire::open(shape.protocol, address).await?);
+    let places = addresses.iter().cycle();
+    for (_, address) in (0..shape.connections).zip(places) {
+        connections.push(Wire::open(shape.protocol, *address).await?);
     }
     let from = Instant::now() + clock.warmup;
     let until = from + clock.measured;
@@ -134,6 +139,8 @@ impl Account {
         self.answered += other.answered;
         self.stored += other.stored;
         self.failures += other.failures;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
         self.requests.extend(other.requests);
         if self.first_failure.is_none() {
             self.first_failure = other.first_failure;
@@ -213,6 +220,9 @@ impl Publisher {
         self.account.stored += self.connection.publish(events).await?;
         let done = Instant::now();
         self.account.answered += events;
+        let (sent_bytes, received_bytes) = self.connection.exchanged_bytes();
+        self.account.sent_bytes += sent_bytes;
+        self.account.received_bytes += received_bytes;
         self.account.requests.push(Request {
             first: self.first,
             sent,

@@ -7,6 +7,7 @@
 )]
 
 mod args;
+mod costs;
 mod events;
 mod http;
 mod latency;
@@ -16,12 +17,14 @@ mod peers;
 mod plots;
 mod prefill;
 mod raw;
+mod replicas;
 mod report;
 mod rounds;
 mod servers;
 mod stream;
 mod subscribers;
 mod svg;
+mod waits;
 mod wire;
 
 use anyhow::{Result, bail, ensure};
@@ -208,6 +211,9 @@ async fn run(args: Args) -> Result<()> {
             Ok(lines) => other_tables.extend(lines),
             Err(error) => lab.failures.push(format!("peers: {error:#}")),
         }
+    }
+    if let Err(error) = replicas::measure(&mut lab, cores).await {
+        lab.failures.push(format!("replicas: {error:#}"));
     }
     if let Err(error) = plots::measure(&mut lab, cores).await {
         lab.failures.push(format!("plots: {error:#}"));

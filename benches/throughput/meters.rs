@@ -7,10 +7,10 @@ use std::{fs, time::Duration};
 const TICK: Duration = Duration::from_millis(10);
 
 /// Whose CPU time is counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Meters {
-    /// The service; `None` in a raw round.
-    pub(crate) server: Option<u32>,
+    /// The service, or all of its replicas; none in a raw round.
+    pub(crate) servers: Vec<u32>,
     /// The postmaster, for itself and its children.
     pub(crate) postgres: u32,
 }
@@ -21,17 +21,38 @@ pub(crate) struct Cpu {
     pub(crate) generator: Duration,
     pub(crate) server: Duration,
     pub(crate) postgres: Duration,
+    /// What no process of the machine took, over all cores.
+    pub(crate) idle: Duration,
 }
 
 impl Meters {
-    pub(crate) fn read(self) -> Result<Cpu> {
-        let server = self.server.map(|pid| Stat::read(&pid.to_string()));
+    pub(crate) fn read(&self) -> Result<Cpu> {
+        let mut server = Duration::ZERO;
+        for pid in &self.servers {
+            server += cpu_of(*pid)?;
+        }
         Ok(Cpu {
             generator: Stat::read("self")?.own,
-            server: server.transpose()?.map(|stat| stat.own).unwrap_or_default(),
+            server,
             postgres: with_children(self.postgres)?,
+            idle: idle()?,
         })
     }
+}
+
+/// CPU time of a process without its children.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    Ok(Stat::read(&pid.to_string())?.own)
+}
+
+/// Of all cores together; a core that waits for a disk has nothing else to do.
+fn idle() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("an empty /proc/stat")?;
+    // cpu user nice system idle iowait …
+    let mut ticks = line.split_whitespace().skip(4).map(str::parse::<u64>);
+    let mut next = || -> Result<u64> { Ok(ticks.next().context("a short /proc/stat")??) };
+    Ok(Duration::from_millis(10 * (next()? + next()?)))
 }
 
 impl Cpu {
@@ -40,6 +61,7 @@ impl Cpu {
             generator: self.generator.saturating_sub(earlier.generator),
             server: self.server.saturating_sub(earlier.server),
             postgres: self.postgres.saturating_sub(earlier.postgres),
+            idle: self.idle.saturating_sub(earlier.idle),
         }
     }
 }

@@ -186,11 +186,11 @@ async fn load_round(
 ) -> Result<(Account, ServiceRound)> {
     let source = lab.source(repeats);
     let meters = Meters {
-        server: Some(server),
+        servers: vec![server],
         postgres: lab.postgres.pid(),
     };
     let (idle_mb, _) = meters::memory_mb(server)?;
-    let (account, measured) = load::run(address, shape, &source, lab.clock, meters).await?;
+    let (account, measured) = load::run(&[address], shape, &source, lab.clock, meters).await?;
     let (_, peak_mb) = meters::memory_mb(server)?;
     let round = ServiceRound {
         measured,

@@ -212,7 +212,7 @@ impl Lab {
     ) -> Result<Measured> {
         let source = self.source(repeats);
         let meters = Meters {
-            server: None,
+            servers: Vec::new(),
             postgres: self.postgres.pid(),
         };
         // Enough for half as fast again as it ever was; or, at first, for what two cores can do.
@@ -251,10 +251,11 @@ impl Lab {
         self.idle_mb_max = self.idle_mb_max.max(idle_mb);
         self.ready_ms_max = self.ready_ms_max.max(server.ready_in.as_secs_f64() * 1e3);
         let meters = Meters {
-            server: Some(server.pid()),
+            servers: vec![server.pid()],
             postgres: self.postgres.pid(),
         };
-        let load = load::run(server.address, shape, &source, self.clock, meters);
+        let addresses = [server.address];
+        let load = load::run(&addresses, shape, &source, self.clock, meters);
         let (account, measured) = match faults {
             Faults::None => load.await?,
             Faults::Crashes => {
@@ -333,14 +334,14 @@ impl Lab {
             .start(&self.args.server(), &backend, Some(&redis_url))
             .await?;
         let meters = Meters {
-            server: Some(server.pid()),
+            servers: vec![server.pid()],
             postgres: self.postgres.pid(),
         };
         let goal = before.received + events.cast_signed();
         let (first, started, cpu) = self
-            .drained_to(&backend, before.received + 1, meters)
+            .drained_to(&backend, before.received + 1, &meters)
             .await?;
-        let (last, ended, cpu_at_end) = self.drained_to(&backend, goal, meters).await?;
+        let (last, ended, cpu_at_end) = self.drained_to(&backend, goal, &meters).await?;
         let (_, peak_mb) = meters::memory_mb(server.pid())?;
         server.stop().await?;
         let after = self.totals(&backend).await?;
@@ -365,7 +366,7 @@ impl Lab {
         &self,
         backend: &Backend,
         goal: i64,
-        meters: Meters,
+        meters: &Meters,
     ) -> Result<(i64, Instant, meters::Cpu)> {
         let asked = Instant::now();
         let Backend::Postgres(database) = backend else {

@@ -55,6 +55,7 @@ impl Drop for Guard {
 pub(crate) struct Postgres {
     guard: Guard,
     port: u16,
+    data: PathBuf,
     pub(crate) version: String,
 }
 
@@ -98,6 +99,7 @@ impl Postgres {
         let mut postgres = Self {
             guard: Guard::spawn(&mut command, &log, "QUIT")?,
             port,
+            data,
             version: String::new(),
         };
         let started = Instant::now();
@@ -121,6 +123,20 @@ impl Postgres {
 
     pub(crate) fn pid(&self) -> u32 {
         self.guard.child.id()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What Postgres's own tool says of the log between two of its places, by kind of record.
+    pub(crate) fn wal_stats(&self, from: &str, to: &str) -> Result<String> {
+        let dump = postgres_bin()?.join("pg_waldump");
+        run(PostgresUser::find()?
+            .command(&dump)
+            .arg("--path")
+            .arg(self.data.join("pg_wal"))
+            .args(["--start", from, "--end", to, "--stats"]))
     }
 
     pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
@@ -283,7 +299,7 @@ impl Oncelog {
         settings: &[String],
     ) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let log = dir.join("oncelog.log");
+        let log = dir.join(format!("oncelog-{}.log", address.port()));
         let mut command = Command::new(binary);
         command
             .env_clear()

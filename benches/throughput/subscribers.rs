@@ -114,7 +114,8 @@ async fn followed_round(lab: &mut Lab, shape: Shape) -> Result<Followed> {
     let follower = tokio::spawn(stream.follow(goal));
     let from = Instant::now() + lab.clock.warmup;
     let meters = meters_of(lab, &server);
-    let (account, measured) = load::run(server.address, shape, &source, lab.clock, meters).await?;
+    let (account, measured) =
+        load::run(&[server.address], shape, &source, lab.clock, meters).await?;
     tell.send_replace(Some(usize::try_from(account.stored)?));
     let seen = timeout(CATCH_UP_TIME_MAX, follower)
         .await
@@ -210,7 +211,7 @@ async fn backlog_round(lab: &mut Lab, shape: Shape) -> Result<f64> {
     let mut account = Account::default();
     while account.stored < BACKLOG_EVENTS_MIN {
         let meters = meters_of(lab, &server);
-        let (more, _) = load::run(server.address, shape, &source, lab.clock, meters).await?;
+        let (more, _) = load::run(&[server.address], shape, &source, lab.clock, meters).await?;
         account.add(more);
     }
     let goal = usize::try_from(account.stored)?;
@@ -282,7 +283,8 @@ async fn idle_round(lab: &mut Lab, shape: Shape, paths: &[String]) -> Result<Idl
     sleep(REST).await;
     let (memory_mb, _) = meters::memory_mb(server.pid())?;
     let meters = meters_of(lab, &server);
-    let (account, measured) = load::run(server.address, shape, &source, lab.clock, meters).await?;
+    let (account, measured) =
+        load::run(&[server.address], shape, &source, lab.clock, meters).await?;
     ensure!(
         streams.iter().all(Stream::is_open),
         "the server has ended an idle stream"
@@ -309,7 +311,7 @@ async fn blank(lab: &Lab) -> Result<Backend> {
 
 fn meters_of(lab: &Lab, server: &Oncelog) -> Meters {
     Meters {
-        server: Some(server.pid()),
+        servers: vec![server.pid()],
         postgres: lab.postgres.pid(),
     }
 }

@@ -60,6 +60,14 @@ impl Wire {
         }
     }
 
+    /// Of the last request and its answer, where they were of HTTP.
+    pub(crate) fn exchanged_bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Http(connection) => connection.exchanged_bytes(),
+            Self::Redis(_) | Self::Nats(_) => (0, 0),
+        }
+    }
+
     /// Sends what was prepared, one event or a batch; how many of them are new.
     pub(crate) async fn publish(&mut self, events: u64) -> Result<u64> {
         let connection = match self {
