@@ -8,7 +8,7 @@ use super::{
 };
 use crate::support::{
     self, Client, ClusterPorts, Database, Engine, Exposition, PostgresServer, Process,
-    RedisCluster, TestApp, TestAppBuilder, eventually, publisher,
+    RedisCluster, RedisServer, TestApp, TestAppBuilder, event, eventually, publisher,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::Method;
@@ -124,21 +124,25 @@ impl Book {
             let keys = keys.next();
             let events: Vec<Value> = keys.iter().map(Key::event).collect();
             let body = json!({ "events": events });
-            loop {
+            let answer = loop {
                 self.ledger.attempt(&keys);
                 let request = client
                     .request(Method::POST, "/publish/batch")
                     .header("prefer", "respond-async");
                 let answer = support::Answer::of(request.json(&body)).await;
                 match answer.status {
-                    202 => break,
+                    202 => break Answer::Queued,
+                    // The cluster took too long, and the database did not.
+                    200 => break Answer::Committed,
                     503 => sleep(RETRY_PAUSE).await,
                     other => panic!("{other}: {}", answer.text),
                 }
+            };
+            self.ledger.answer(&keys, answer);
+            if answer == Answer::Queued {
+                let events = keys.len() as u64;
+                self.over_http.fetch_add(events, Ordering::Relaxed);
             }
-            self.ledger.answer(&keys, Answer::Queued);
-            self.over_http
-                .fetch_add(keys.len() as u64, Ordering::Relaxed);
             // Some hundred events a second: the faults are the point, not the load.
             sleep(RETRY_PAUSE).await;
         }
@@ -278,6 +282,12 @@ async fn streams_are_on_all_masters_and_replicas_share_them() {
     assert_eq!(status.code(), Some(0), "{}{}", run.stdout(), run.stderr());
 }
 
+/// Whether the entries of all streams are known.
+async fn are_counted(app: &TestApp) -> bool {
+    let metrics = app.get("/metrics").await.text;
+    metrics.contains("\noncelog_broker_waiting_entries ")
+}
+
 async fn stored(app: &TestApp) -> f64 {
     let page = app.get("/metrics").await;
     Exposition::parse(&page.text).value("oncelog_events_stored_total", &[])
@@ -315,10 +325,7 @@ async fn a_killed_master_takes_nothing_with_it_that_was_acknowledged() {
     })
     .await;
     eventually("all streams are there", SOON, async || {
-        app.get("/metrics")
-            .await
-            .text
-            .contains("oncelog_broker_waiting_entries ")
+        are_counted(&app).await
     })
     .await;
     cluster.start_again(killed);
@@ -342,4 +349,69 @@ async fn a_slot_that_moves_takes_its_stream_along() {
         connected(&app).await;
     }
     assert_nothing_is_lost(&app, appends).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_hangs_is_left_for_its_successor() {
+    let cluster = RedisCluster::start().await;
+    let database = Arc::new(Database::create(Engine::Postgres).await);
+    let app = reader(&cluster, &database, "one").start().await;
+    connected(&app).await;
+    let appends = Appends::start(seed(), &cluster, &[&app]);
+    appends.events(100).await;
+    let master = cluster.home(&streams()[0]).unwrap();
+    let replica = cluster.replica_of(master);
+    cluster.pause(master);
+    appends.queued(100).await;
+    eventually("its replica takes its place", SOON, async || {
+        cluster.is_master(replica)
+    })
+    .await;
+    eventually("all streams are there", SOON, async || {
+        are_counted(&app).await
+    })
+    .await;
+    // It takes what waits in its connections for a master that it no longer is.
+    cluster.resume(master);
+    cluster.settled().await;
+    appends.events(100).await;
+    assert_nothing_is_lost(&app, appends).await;
+}
+
+#[tokio::test]
+async fn on_one_redis_several_streams_are_read_and_replicas_are_waited_for() {
+    let redis = RedisServer::start().await;
+    let builder = TestApp::builder(Engine::Sqlite).await;
+    let builder = builder.set("REDIS_URL", redis.url());
+    let mut app = builder.set("BROKER_STREAMS", 3).start().await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for stream in &streams()[..3] {
+        let mut entry = redis::cmd("XADD");
+        let entry = entry.arg(stream).arg("*").arg("event");
+        let entry = entry.arg(event("t", stream).to_string());
+        entry.query_async::<()>(&mut connection).await.unwrap();
+    }
+    for number in 0..3 {
+        assert_eq!(queue(&app, &format!("e-{number}")).await.status, 202);
+    }
+    eventually("all are stored", SOON, async || {
+        app.stats().await["unique_processed_count"] == 6
+    })
+    .await;
+
+    // A Redis without replicas cannot give what is asked for here: the database has to.
+    app.terminate().await;
+    let builder = TestApp::on(Arc::clone(app.database()));
+    let builder = builder.set("REDIS_URL", redis.url());
+    let app = builder.set("BROKER_REPLICAS_ACK", 1).start().await;
+    let answer = queue(&app, "e-3").await;
+    assert_eq!(answer.ok()["status"], "accepted");
+    assert_eq!(answer.header("preference-applied"), "");
+}
+
+async fn queue(client: &Client, event_id: &str) -> support::Answer {
+    let request = client.request(Method::POST, "/publish");
+    let request = request.header("prefer", "respond-async");
+    support::Answer::of(request.json(&event("t", event_id))).await
 }

@@ -87,6 +87,26 @@ impl RedisCluster {
         process.wait(START_MAX).await;
     }
 
+    /// Stops a node's clock: connections stay, answers do not come. Nothing here may ask it meanwhile.
+    pub(crate) fn pause(&self, node: usize) {
+        self.signal(node, Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self, node: usize) {
+        self.signal(node, Signal::CONT);
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        let process = self.nodes[node].process.as_ref();
+        process.expect("a running node").signal(signal);
+    }
+
+    /// Whether a node is a master now.
+    pub(crate) fn is_master(&self, node: usize) -> bool {
+        self.nodes[node].info().contains("role:master")
+    }
+
     /// The replica of a master.
     pub(crate) fn replica_of(&self, master: usize) -> usize {
         let line = format!("master_port:{}\r\n", self.nodes[master].port);
@@ -121,8 +141,9 @@ impl RedisCluster {
 
     /// The nodes that are masters now, by their numbers.
     pub(crate) fn masters(&self) -> Vec<usize> {
-        let is_master = |node: &usize| self.nodes[*node].info().contains("role:master");
-        (0..self.nodes.len()).filter(is_master).collect()
+        (0..self.nodes.len())
+            .filter(|node| self.is_master(*node))
+            .collect()
     }
 
     fn join(&self) {
