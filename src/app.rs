@@ -7,10 +7,10 @@ mod server;
 
 use crate::{
     bridge::Pause,
-    config::Config,
+    config::{Config, DatabaseUrl},
     feed::{Feed, FeedSettings},
     http::{self, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, RequestMeter},
-    store::{self, EventReader, Store, StoreError, StoreOptions},
+    store::{self, Addresses, EventReader, Store, StoreError, StoreOptions},
     tls::ServedCertificate,
 };
 use actix::Arbiter;
@@ -48,8 +48,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything else: a taken port should end the start and leave no trace.
     let listener = Listener::open(config.bind)
         .map_err(|error| anyhow!("cannot listen on {}: {error}", config.bind))?;
-    let store = store::open(config.database_url.expose(), store_options(&config))
-        .context("DATABASE_URL (--database-url)")?;
+    let addresses = Addresses {
+        url: config.database_url.expose(),
+        read_url: config.database_read_url.as_ref().map(DatabaseUrl::expose),
+    };
+    let store =
+        store::open(addresses, store_options(&config)).context("DATABASE_URL (--database-url)")?;
     let arbiter = Arbiter::new();
     let domain = start_actors(&config, &store, &arbiter)?;
     let lifecycle = Lifecycle::default();
@@ -86,6 +90,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         address = %config.bind,
         engine = store.engine,
         database = config.database_url.redacted(),
+        replica = config.database_read_url.as_ref().map(DatabaseUrl::redacted),
         persist_actors = config.persist_actors,
         tls = config.tls.is_some(),
         version = env!("CARGO_PKG_VERSION"),

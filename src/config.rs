@@ -62,6 +62,8 @@ pub struct Config {
 
     /// Where events are stored. `sqlite://data/oncelog.db`.
     pub database_url: DatabaseUrl,
+    /// A replica that listings are read from; `None` = the primary.
+    pub database_read_url: Option<DatabaseUrl>,
     /// The longest that a database connection may take to be made. 3,000.
     pub database_connect_timeout_ms: u64,
     /// The longest that one statement may take. 4,000.
@@ -225,6 +227,8 @@ impl Config {
                 setting("TLS_CERT", flags.tls_cert)?,
                 setting("TLS_KEY", flags.tls_key)?,
             )?,
+            database_read_url: setting("DATABASE_READ_URL", flags.database_read_url)?
+                .replica_url(database_url.engine())?,
             database_connect_timeout_ms: setting(
                 "DATABASE_CONNECT_TIMEOUT_MS",
                 flags.database_connect_timeout_ms,

@@ -239,7 +239,7 @@ impl PersistActor {
             }
             Err(error @ StoreError::Contention(_)) => {
                 self.link = Link::Idle(writer);
-                let error = chain(&error);
+                let error = error.on_one_line();
                 tracing::debug!(
                     shard = self.shard,
                     error,
@@ -294,7 +294,7 @@ impl PersistActor {
         }
         tracing::error!(
             shard = self.shard,
-            error = chain(error),
+            error = error.on_one_line(),
             "database refused a validated request"
         );
         for job in flight.jobs {
@@ -384,7 +384,7 @@ impl PersistActor {
         if self.failed_attempts == 0 {
             tracing::warn!(
                 shard = self.shard,
-                error = chain(error),
+                error = error.on_one_line(),
                 "database is out of reach, trying again until it is back"
             );
         }
@@ -401,7 +401,7 @@ impl PersistActor {
         }
         tracing::warn!(
             shard = self.shard,
-            error = chain(error),
+            error = error.on_one_line(),
             "lost the database connection"
         );
         self.status.set_connected(false);
@@ -414,18 +414,6 @@ impl PersistActor {
             self.status.obey(crash, ctx);
         }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl Actor for PersistActor {

@@ -1,7 +1,7 @@
 //! The secret that the development setup publishes, found where it is still in use: refused, unless
 //! the settings say that this is development. Asked by `app` too, which then warns of it.
 
-use super::{Config, Secret};
+use super::{Config, DatabaseUrl, Secret};
 use crate::store::PostgresHosts;
 use url::Url;
 
@@ -12,6 +12,7 @@ impl Config {
     /// The settings, by their variables, whose secret is the published one.
     pub fn development_secrets(&self) -> Vec<&'static str> {
         let is_known = |secret: &Secret| secret.expose() == DEVELOPMENT_SECRET;
+        let read_url = self.database_read_url.as_ref();
         let redis_url = self.redis_url.as_ref();
         [
             (
@@ -24,7 +25,11 @@ impl Config {
             ),
             (
                 "DATABASE_URL",
-                has_known_database_password(self.database_url.expose()),
+                has_known_database_password(&self.database_url),
+            ),
+            (
+                "DATABASE_READ_URL",
+                read_url.is_some_and(has_known_database_password),
             ),
             (
                 "REDIS_URL",
@@ -42,7 +47,7 @@ fn has_known_password(url: &str) -> bool {
 }
 
 /// Each of several servers has the URL's one password.
-fn has_known_database_password(url: &str) -> bool {
-    PostgresHosts::for_writing(url)
+fn has_known_database_password(url: &DatabaseUrl) -> bool {
+    PostgresHosts::for_reading(url.expose())
         .is_ok_and(|hosts| hosts.urls().iter().any(|url| has_known_password(url)))
 }

@@ -91,6 +91,9 @@ pub(super) struct Flags {
     /// postgres://… or sqlite://… [default: sqlite://data/oncelog.db]
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) database_url: Option<String>,
+    /// Postgres replica that listings are read from; unset, the primary
+    #[arg(long, value_name = "URL", help_heading = "Storing")]
+    pub(super) database_read_url: Option<String>,
     /// Redis whose stream brings events, redis://…, or nodes of a Redis Cluster with commas between
     /// them; without it there is no broker
     #[arg(long, value_name = "URL", help_heading = "Storing")]

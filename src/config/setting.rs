@@ -4,7 +4,7 @@
 use super::{
     broker::RedisUrl,
     files, tail,
-    values::{self, ApiToken, DatabaseUrl, Secret},
+    values::{self, ApiToken, DatabaseUrl, Engine, Secret},
 };
 use crate::{domain::Timestamp, telemetry::LogFormat, tls};
 use rustls::pki_types::CertificateDer;
@@ -217,6 +217,14 @@ impl Setting {
     pub(super) fn database_url(self) -> Result<DatabaseUrl, ConfigError> {
         let url = self.hidden("the URL", DatabaseUrl::parse)?;
         Ok(url.unwrap_or_default())
+    }
+
+    /// Of a replica of that engine's database.
+    pub(super) fn replica_url(self, engine: Engine) -> Result<Option<DatabaseUrl>, ConfigError> {
+        self.hidden("the URL", |text| match engine {
+            Engine::Postgres => DatabaseUrl::parse_replica(text),
+            Engine::Sqlite => Err("needs a DATABASE_URL of Postgres beside it".to_owned()),
+        })
     }
 
     pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {

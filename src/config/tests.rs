@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod databases;
+
 fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, ConfigError> {
     Cli::parse_from(["oncelog"].iter().chain(args), |name| {
         env.iter()

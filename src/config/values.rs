@@ -206,6 +206,21 @@ impl DatabaseUrl {
         })
     }
 
+    pub(super) fn parse_replica(text: &str) -> Result<Self, String> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Err(format!(
+                "must start with postgres://{}",
+                but_starts_with(text)
+            ));
+        }
+        let hosts = PostgresHosts::for_reading(text)?;
+        Ok(Self {
+            url: text.to_owned(),
+            engine: Engine::Postgres,
+            redacted: redact_all(hosts.urls())?,
+        })
+    }
+
     /// The engine it names.
     pub fn engine(&self) -> Engine {
         self.engine

@@ -31,6 +31,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// With its causes, for logs.
+    pub fn on_one_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     pub(super) fn misconfigured(reason: impl Into<String>) -> Self {
         Self::Misconfigured {
             reason: reason.into(),

@@ -45,6 +45,14 @@ impl PostgresHosts {
         }
     }
 
+    /// Reads a URL whose connections only read: without a word about it, whatever answers will do.
+    ///
+    /// # Errors
+    /// As [`Self::for_writing`].
+    pub fn for_reading(url: &str) -> Result<Self, String> {
+        Self::parse(url, Wanted::Any)
+    }
+
     fn parse(url: &str, wanted_of_several: Wanted) -> Result<Self, String> {
         let (url, wanted) = without_attributes(url)?;
         let (scheme, rest) = url
@@ -185,6 +193,17 @@ mod tests {
         assert_eq!(wanted, Wanted::Any);
         let one = read("postgres://one/e?target_session_attrs=primary");
         assert_eq!(one, (vec!["postgres://one/e".to_owned()], Wanted::Primary));
+    }
+
+    #[test]
+    fn who_only_reads_may_want_a_standby() {
+        let url = "postgres://one,two/e";
+        assert_eq!(PostgresHosts::for_reading(url).unwrap().wanted, Wanted::Any);
+        let url = "postgres://one,two/e?target_session_attrs=standby";
+        assert_eq!(
+            PostgresHosts::for_reading(url).unwrap().wanted,
+            Wanted::Standby
+        );
     }
 
     #[test]

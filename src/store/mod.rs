@@ -250,6 +250,24 @@ pub struct StoreOptions {
     pub recent_keys_max: usize,
 }
 
+/// Where a store is.
+#[derive(Clone, Copy)]
+pub struct Addresses<'a> {
+    /// `postgres://…` or `sqlite://…`.
+    pub url: &'a str,
+    /// On Postgres: a replica that listings are read from.
+    pub read_url: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Addresses<'a> {
+    fn from(url: &'a str) -> Self {
+        Self {
+            url,
+            read_url: None,
+        }
+    }
+}
+
 /// An open store: cheap to clone, connected when first used.
 #[derive(Clone)]
 pub struct Store {
@@ -263,17 +281,21 @@ pub struct Store {
     pub engine: &'static str,
 }
 
-/// Opens the store that a URL names: `postgres://…` or `sqlite://…`.
+/// Opens the store that a URL names.
 ///
 /// Nothing is connected yet. The first use connects and migrates, and does so again until it has
 /// succeeded, so a database that is not there yet is no error here.
 ///
 /// # Errors
 /// [`StoreError::Misconfigured`] where the URL is none of the two or cannot be read.
-pub fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => postgres::open(url, options),
-        Some("sqlite") => sqlite::open(url, options),
+pub fn open<'a>(
+    addresses: impl Into<Addresses<'a>>,
+    options: StoreOptions,
+) -> Result<Store, StoreError> {
+    let addresses = addresses.into();
+    match addresses.url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("postgres" | "postgresql") => postgres::open(addresses, options),
+        Some("sqlite") => sqlite::open(addresses.url, options),
         _ => Err(StoreError::misconfigured(
             "must start with postgres:// or sqlite://",
         )),

@@ -1,6 +1,9 @@
 //! Dead letters in Postgres. Beside the reader, on its pool: they are few.
 
-use super::reader::{PostgresReader, decode, timestamp};
+use super::{
+    answers::{decode, timestamp},
+    reader::PostgresReader,
+};
 use crate::{
     domain::{DeadLetter, NewDeadLetter},
     store::{DeadLetterStore, StoreFuture},

@@ -1,9 +1,11 @@
 //! Postgres behind the seam. Private to the store; the only module that knows its settings.
 
+mod answers;
 mod dead_letters;
 mod error;
 mod pool;
 mod reader;
+mod replica;
 mod rows;
 mod servers;
 mod signals;
@@ -11,11 +13,12 @@ mod verdict;
 mod writer;
 
 use super::{
-    CommitSignal, Commits, DeadLetterStore, EventWriter, PostgresHosts, Store, StoreError,
-    StoreFuture, StoreOptions, WriterSource, recent::RecentKeys,
+    Addresses, CommitSignal, Commits, DeadLetterStore, EventWriter, PostgresHosts, Store,
+    StoreError, StoreFuture, StoreOptions, WriterSource, recent::RecentKeys,
 };
 use error::translate;
 use reader::PostgresReader;
+use replica::Replica;
 pub(super) use rows::encode;
 use servers::Servers;
 use sqlx::{ConnectOptions, Connection, migrate::Migrator, postgres::PgConnectOptions};
@@ -49,10 +52,10 @@ struct Database {
     commits: CommitSignal,
 }
 
-pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
-    let hosts = PostgresHosts::for_writing(url).map_err(StoreError::misconfigured)?;
+pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<Store, StoreError> {
+    let hosts = PostgresHosts::for_writing(addresses.url).map_err(StoreError::misconfigured)?;
     let statement_timeout = format!("{}ms", options.statement_timeout.as_millis());
-    let servers = Servers::new(&hosts, options.connect_timeout, |connect| {
+    let prepare = |connect: PgConnectOptions| {
         connect.disable_statement_logging().options([
             ("statement_timeout", statement_timeout.as_str()),
             // Writers rely on seeing, after a key was taken, the row that took it.
@@ -63,7 +66,8 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
             ("client_connection_check_interval", "1s"),
             ("jit", "off"),
         ])
-    })?;
+    };
+    let servers = Servers::new(&hosts, options.connect_timeout, prepare)?;
     let database = Arc::new(Database {
         instance: rand::random(),
         servers,
@@ -73,7 +77,15 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         own_commits: CommitSignal::default(),
         commits: CommitSignal::default(),
     });
-    let reader = Arc::new(PostgresReader::new(Arc::clone(&database)));
+    let replica = match addresses.read_url {
+        Some(url) => {
+            let hosts = PostgresHosts::for_reading(url).map_err(StoreError::misconfigured)?;
+            let servers = Servers::new(&hosts, options.connect_timeout, prepare)?;
+            Some(Replica::new(&database, servers))
+        }
+        None => None,
+    };
+    let reader = Arc::new(PostgresReader::new(Arc::clone(&database), replica));
     Ok(Store {
         writers: Arc::new(PostgresWriters(database)),
         dead_letters: Arc::clone(&reader) as Arc<dyn DeadLetterStore>,

@@ -1,7 +1,11 @@
 //! The pool of connections that readers share, on the server that is used now. A pool knows one server:
 //! when the database has moved to another one, another pool takes its place.
 
-use super::{Database, servers::Doubt, within};
+use super::{
+    Database,
+    servers::{Doubt, Servers},
+    within,
+};
 use crate::store::StoreError;
 use sqlx::{
     PgConnection, PgPool, Postgres,
@@ -13,7 +17,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-pub(super) struct Pools(Mutex<Latest>);
+pub(super) struct Pools {
+    /// In the name of the connections.
+    role: &'static str,
+    latest: Mutex<Latest>,
+}
 
 struct Latest {
     server: usize,
@@ -27,30 +35,31 @@ pub(super) struct Reading<'a> {
 }
 
 impl Pools {
-    pub(super) fn new(database: &Database) -> Self {
-        let server = database.servers.current();
-        let pool = pool(database, options(database, server));
-        Self(Mutex::new(Latest { server, pool }))
+    pub(super) fn new(database: &Database, servers: &Servers, role: &'static str) -> Self {
+        let server = servers.current();
+        let pool = pool(database, options(database, servers.options(server), role));
+        let latest = Mutex::new(Latest { server, pool });
+        Self { role, latest }
     }
 
-    /// Takes a connection to the server that is used now, which has our schema.
+    /// Takes a connection to the server that is used now.
     pub(super) async fn begin<'a>(
         &self,
-        database: &'a Database,
+        database: &Database,
+        servers: &'a Servers,
         what: &'static str,
     ) -> Result<Reading<'a>, StoreError> {
-        database.servers.find().await?;
-        let doubt = database.servers.doubt();
-        database.migrate().await?;
-        let pool = self.on(database, database.servers.current());
+        let server = servers.find().await?;
+        let doubt = servers.doubt();
+        let pool = self.on(database, servers, server);
         let connection = within(database.options, what, pool.acquire()).await?;
         Ok(Reading { connection, doubt })
     }
 
-    fn on(&self, database: &Database, server: usize) -> PgPool {
+    fn on(&self, database: &Database, servers: &Servers, server: usize) -> PgPool {
         let mut latest = self.latest();
         if latest.server != server {
-            let options = options(database, server);
+            let options = options(database, servers.options(server), self.role);
             // Whoever waits for a connection of the old one gets one to the new server.
             latest.pool.set_connect_options(options.clone());
             // What it has to the old server ends with its last user.
@@ -68,7 +77,7 @@ impl Pools {
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
         // Nothing is called while it is locked that could leave it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,8 +92,8 @@ impl Reading<'_> {
     }
 }
 
-fn options(database: &Database, server: usize) -> PgConnectOptions {
-    let options = database.named("reader", database.servers.options(server));
+fn options(database: &Database, server: &PgConnectOptions, role: &str) -> PgConnectOptions {
+    let options = database.named(role, server);
     options.options([
         // A page follows an index, and sorts within a transaction at most. On a table that grew
         // since its last `analyze` the planner would rather sort all that is to come.

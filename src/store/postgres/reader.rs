@@ -2,19 +2,19 @@
 
 use super::{
     Database,
+    answers::{count, news, stored_event, topic_summary, totals},
     pool::{Pools, Reading},
+    replica::Replica,
     signals, within,
 };
 use crate::{
     domain::{
-        Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
-        Timestamp, Topic,
+        Cursor, EventId, EventPage, EventQuery, Order, Source, StoredEvent, Timestamp, Topic,
     },
     store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
-use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Postgres, Row, postgres::PgRow, query::Query};
-use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc, time::Duration};
+use sqlx::{PgConnection, Postgres, postgres::PgRow, query::Query};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// Before the first look at whether the running transactions have ended; each further pause is twice as
@@ -24,17 +24,106 @@ const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct PostgresReader {
     database: Arc<Database>,
     pools: Pools,
+    replica: Option<Replica>,
 }
 
 impl PostgresReader {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        let pools = Pools::new(&database);
-        Self { database, pools }
+    pub(super) fn new(database: Arc<Database>, replica: Option<Replica>) -> Self {
+        Self {
+            pools: Pools::new(&database, &database.servers, "reader"),
+            database,
+            replica,
+        }
     }
 
-    /// A connection for one call.
+    /// A connection for one call, to a server which has our schema.
     pub(super) async fn begin(&self, what: &'static str) -> Result<Reading<'_>, StoreError> {
-        self.pools.begin(&self.database, what).await
+        let database = &self.database;
+        database.servers.find().await?;
+        database.migrate().await?;
+        self.pools.begin(database, &database.servers, what).await
+    }
+
+    async fn events(
+        &self,
+        query: &EventQuery,
+        mut reading: Reading<'_>,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let statement = match (query.order, &query.topic) {
+            (Order::Descending, None) => NEWEST_FIRST,
+            (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
+            (Order::Ascending, None) => OLDEST_FIRST,
+            (Order::Ascending, Some(_)) => OLDEST_FIRST_OF_TOPIC,
+        };
+        let start = match query.order {
+            Order::Descending => Cursor {
+                txn: i64::MAX,
+                seq: i64::MAX,
+            },
+            Order::Ascending => Cursor::START,
+        };
+        let from = query.after.unwrap_or(start);
+        let mut statement: Query<'_, Postgres, _> = sqlx::query(statement)
+            .bind(from.txn)
+            .bind(from.seq)
+            .bind(query.source.as_ref().map(Source::as_str))
+            .bind(query.since.map(Timestamp::to_chrono))
+            .bind(query.until.map(Timestamp::to_chrono))
+            // One more than asked for tells whether there is another page.
+            .bind(i64::from(query.limit) + 1);
+        if let Some(topic) = &query.topic {
+            statement = statement.bind(topic.as_str());
+        }
+        let page = statement
+            .try_map(stored_event)
+            .fetch_all(reading.connection());
+        let events = self.within("page", page).await?;
+        reading.end();
+        Ok(events)
+    }
+
+    async fn summaries(
+        &self,
+        after: Option<&Topic>,
+        limit: u32,
+        mut reading: Reading<'_>,
+    ) -> Result<Vec<TopicSummary>, StoreError> {
+        let rows = sqlx::query(
+            "with page as ( \
+                 select topic, first_stored_at from topics \
+                 where topic > $1 order by topic limit $2 \
+             ), recent as ( \
+                 select t.topic, sum(t.unique_count) as unique_count, \
+                        sum(t.duplicate_count) as duplicate_count, \
+                        max(d.stored_at) filter (where t.unique_count > 0) as last_stored_at \
+                 from topic_deltas d \
+                 cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
+                      as t (topic, unique_count, duplicate_count) \
+                 group by t.topic \
+             ) \
+             select p.topic, p.first_stored_at, \
+                    (s.unique_count + coalesce(r.unique_count, 0))::bigint as unique_count, \
+                    (s.duplicate_count + coalesce(r.duplicate_count, 0))::bigint \
+                        as duplicate_count, \
+                    coalesce(greatest(r.last_stored_at, s.last_stored_at), \
+                             p.first_stored_at) as last_stored_at \
+             from page p \
+             cross join lateral ( \
+                 select coalesce(sum(unique_count), 0) as unique_count, \
+                        coalesce(sum(duplicate_count), 0) as duplicate_count, \
+                        max(last_stored_at) as last_stored_at \
+                 from topic_stats where topic_stats.topic = p.topic \
+             ) s \
+             left join recent r on r.topic = p.topic \
+             order by p.topic",
+        )
+        .bind(after.map_or("", Topic::as_str))
+        .bind(i64::from(limit))
+        .try_map(topic_summary)
+        .fetch_all(reading.connection());
+        let topics = self.within("topics", rows).await?;
+        reading.end();
+        Ok(topics)
     }
 
     pub(super) async fn within<T>(
@@ -116,37 +205,17 @@ const NEWS: &str = "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, arr
 impl EventReader for PostgresReader {
     fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
         Box::pin(async move {
-            let mut reading = self.begin("page").await?;
-            let statement = match (query.order, &query.topic) {
-                (Order::Descending, None) => NEWEST_FIRST,
-                (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
-                (Order::Ascending, None) => OLDEST_FIRST,
-                (Order::Ascending, Some(_)) => OLDEST_FIRST_OF_TOPIC,
-            };
-            let start = match query.order {
-                Order::Descending => Cursor {
-                    txn: i64::MAX,
-                    seq: i64::MAX,
-                },
-                Order::Ascending => Cursor::START,
-            };
-            let from = query.after.unwrap_or(start);
-            let mut statement: Query<'_, Postgres, _> = sqlx::query(statement)
-                .bind(from.txn)
-                .bind(from.seq)
-                .bind(query.source.as_ref().map(Source::as_str))
-                .bind(query.since.map(Timestamp::to_chrono))
-                .bind(query.until.map(Timestamp::to_chrono))
-                // One more than asked for tells whether there is another page.
-                .bind(i64::from(query.limit) + 1);
-            if let Some(topic) = &query.topic {
-                statement = statement.bind(topic.as_str());
+            // Whoever reads forward takes what is not there yet for what there is not.
+            if query.order == Order::Descending
+                && let Some(replica) = &self.replica
+            {
+                let begin = replica.begin(&self.database, "page");
+                let call = async { self.events(query, begin.await?).await };
+                if let Some(events) = replica.found(call).await {
+                    return Ok(EventPage::new(query, events));
+                }
             }
-            let page = statement
-                .try_map(stored_event)
-                .fetch_all(reading.connection());
-            let events = self.within("page", page).await?;
-            reading.end();
+            let events = self.events(query, self.begin("page").await?).await?;
             Ok(EventPage::new(query, events))
         })
     }
@@ -179,43 +248,15 @@ impl EventReader for PostgresReader {
         limit: u32,
     ) -> StoreFuture<'a, Vec<TopicSummary>> {
         Box::pin(async move {
-            let mut reading = self.begin("topics").await?;
-            let rows = sqlx::query(
-                "with page as ( \
-                     select topic, first_stored_at from topics \
-                     where topic > $1 order by topic limit $2 \
-                 ), recent as ( \
-                     select t.topic, sum(t.unique_count) as unique_count, \
-                            sum(t.duplicate_count) as duplicate_count, \
-                            max(d.stored_at) filter (where t.unique_count > 0) as last_stored_at \
-                     from topic_deltas d \
-                     cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
-                          as t (topic, unique_count, duplicate_count) \
-                     group by t.topic \
-                 ) \
-                 select p.topic, p.first_stored_at, \
-                        (s.unique_count + coalesce(r.unique_count, 0))::bigint as unique_count, \
-                        (s.duplicate_count + coalesce(r.duplicate_count, 0))::bigint \
-                            as duplicate_count, \
-                        coalesce(greatest(r.last_stored_at, s.last_stored_at), \
-                                 p.first_stored_at) as last_stored_at \
-                 from page p \
-                 cross join lateral ( \
-                     select coalesce(sum(unique_count), 0) as unique_count, \
-                            coalesce(sum(duplicate_count), 0) as duplicate_count, \
-                            max(last_stored_at) as last_stored_at \
-                     from topic_stats where topic_stats.topic = p.topic \
-                 ) s \
-                 left join recent r on r.topic = p.topic \
-                 order by p.topic",
-            )
-            .bind(after.map_or("", Topic::as_str))
-            .bind(i64::from(limit))
-            .try_map(topic_summary)
-            .fetch_all(reading.connection());
-            let topics = self.within("topics", rows).await?;
-            reading.end();
-            Ok(topics)
+            if let Some(replica) = &self.replica {
+                let begin = replica.begin(&self.database, "topics");
+                let call = async { self.summaries(after, limit, begin.await?).await };
+                if let Some(topics) = replica.found(call).await {
+                    return Ok(topics);
+                }
+            }
+            self.summaries(after, limit, self.begin("topics").await?)
+                .await
         })
     }
 
@@ -383,94 +424,11 @@ impl EventReader for PostgresReader {
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.pools.close())
+        Box::pin(async move {
+            self.pools.close().await;
+            if let Some(replica) = &self.replica {
+                replica.close().await;
+            }
+        })
     }
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that try_map asks for"
-)]
-fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
-    let text = |column: &str| row.try_get::<String, _>(column);
-    Ok(StoredEvent {
-        event: Event::new(
-            Topic::parse(text("topic")?).map_err(decode)?,
-            EventId::parse(text("event_id")?).map_err(decode)?,
-            timestamp(row.try_get("timestamp")?)?,
-            Source::parse(text("source")?).map_err(decode)?,
-            Payload::parse(text("payload")?).map_err(decode)?,
-        ),
-        processed_at: timestamp(row.try_get("processed_at")?)?,
-        cursor: Cursor {
-            txn: row.try_get("txn")?,
-            seq: row.try_get::<i32, _>("seq")?.into(),
-        },
-    })
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that try_map asks for"
-)]
-fn news(row: PgRow) -> Result<News, sqlx::Error> {
-    let numbers: Vec<i64> = row.try_get("numbers")?;
-    // Postgres counts from 1.
-    let topics = numbers
-        .into_iter()
-        .map(|number| usize::try_from(number - 1).map_err(decode));
-    Ok(News {
-        topics: topics.collect::<Result<_, _>>()?,
-        end: Cursor {
-            txn: row.try_get("end_txn")?,
-            seq: i64::MAX,
-        },
-    })
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that try_map asks for"
-)]
-fn topic_summary(row: PgRow) -> Result<TopicSummary, sqlx::Error> {
-    Ok(TopicSummary {
-        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
-        unique: count(&row, "unique_count")?,
-        duplicates: count(&row, "duplicate_count")?,
-        first_stored_at: timestamp(row.try_get("first_stored_at")?)?,
-        last_stored_at: timestamp(row.try_get("last_stored_at")?)?,
-    })
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that try_map asks for"
-)]
-fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
-    Ok(Totals {
-        received: count(&row, "received")?,
-        unique_processed: count(&row, "unique_processed")?,
-        duplicate_dropped: count(&row, "duplicate_dropped")?,
-        conflicts: count(&row, "conflicts")?,
-        rejected: count(&row, "rejected")?,
-        topics: count(&row, "topics")?,
-        dead_letters: count(&row, "dead_letters")?,
-        last_updated: row
-            .try_get::<Option<DateTime<Utc>>, _>("last_updated")?
-            .map(timestamp)
-            .transpose()?,
-    })
-}
-
-fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
-}
-
-pub(super) fn timestamp(time: DateTime<Utc>) -> Result<Timestamp, sqlx::Error> {
-    Timestamp::from_unix_us(time.timestamp_micros())
-        .ok_or_else(|| decode("a time outside the years 0000 to 9999"))
-}
-
-pub(super) fn decode(error: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
-    sqlx::Error::Decode(error.into())
 }

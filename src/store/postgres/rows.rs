@@ -1,7 +1,7 @@
 //! Events and counts on their way into a statement, as the column arrays that `unnest` takes. Used by
 //! the writer.
 
-use super::reader::decode;
+use super::answers::decode;
 use crate::{
     domain::EventBatch,
     store::plan::{Deltas, GroupPlan, TopicDelta},

@@ -1,7 +1,7 @@
 //! What will be answered for each event of a group, from what the database said of it. Used by the
 //! writer; sends nothing itself.
 
-use super::{reader::timestamp, rows::place_of};
+use super::{answers::timestamp, rows::place_of};
 use crate::{
     domain::{Outcome, Receipt, Timestamp},
     store::{

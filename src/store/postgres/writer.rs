@@ -2,7 +2,7 @@
 
 use super::{
     Database,
-    reader::timestamp,
+    answers::timestamp,
     rows::{Columns, TopicColumns, place_of},
     verdict::{StoredRow, Verdict, Verdicts},
     within,

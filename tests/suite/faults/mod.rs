@@ -13,6 +13,7 @@ mod failover;
 mod ledger;
 mod load;
 mod proxy;
+mod replica;
 mod storm;
 mod upgrade;
 

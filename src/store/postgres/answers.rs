@@ -1,0 +1,97 @@
+//! The rows of Postgres' answers as what the seam speaks of. Used by whoever asks.
+
+use crate::{
+    domain::{Cursor, Event, EventId, Payload, Source, StoredEvent, Timestamp, Topic},
+    store::{News, TopicSummary, Totals},
+};
+use chrono::{DateTime, Utc};
+use sqlx::{Row, postgres::PgRow};
+use std::error::Error;
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+pub(super) fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    Ok(StoredEvent {
+        event: Event::new(
+            Topic::parse(text("topic")?).map_err(decode)?,
+            EventId::parse(text("event_id")?).map_err(decode)?,
+            timestamp(row.try_get("timestamp")?)?,
+            Source::parse(text("source")?).map_err(decode)?,
+            Payload::parse(text("payload")?).map_err(decode)?,
+        ),
+        processed_at: timestamp(row.try_get("processed_at")?)?,
+        cursor: Cursor {
+            txn: row.try_get("txn")?,
+            seq: row.try_get::<i32, _>("seq")?.into(),
+        },
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+pub(super) fn news(row: PgRow) -> Result<News, sqlx::Error> {
+    let numbers: Vec<i64> = row.try_get("numbers")?;
+    // Postgres counts from 1.
+    let topics = numbers
+        .into_iter()
+        .map(|number| usize::try_from(number - 1).map_err(decode));
+    Ok(News {
+        topics: topics.collect::<Result<_, _>>()?,
+        end: Cursor {
+            txn: row.try_get("end_txn")?,
+            seq: i64::MAX,
+        },
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+pub(super) fn topic_summary(row: PgRow) -> Result<TopicSummary, sqlx::Error> {
+    Ok(TopicSummary {
+        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
+        unique: count(&row, "unique_count")?,
+        duplicates: count(&row, "duplicate_count")?,
+        first_stored_at: timestamp(row.try_get("first_stored_at")?)?,
+        last_stored_at: timestamp(row.try_get("last_stored_at")?)?,
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+pub(super) fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
+    Ok(Totals {
+        received: count(&row, "received")?,
+        unique_processed: count(&row, "unique_processed")?,
+        duplicate_dropped: count(&row, "duplicate_dropped")?,
+        conflicts: count(&row, "conflicts")?,
+        rejected: count(&row, "rejected")?,
+        topics: count(&row, "topics")?,
+        dead_letters: count(&row, "dead_letters")?,
+        last_updated: row
+            .try_get::<Option<DateTime<Utc>>, _>("last_updated")?
+            .map(timestamp)
+            .transpose()?,
+    })
+}
+
+pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
+}
+
+pub(super) fn timestamp(time: DateTime<Utc>) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_unix_us(time.timestamp_micros())
+        .ok_or_else(|| decode("a time outside the years 0000 to 9999"))
+}
+
+pub(super) fn decode(error: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
