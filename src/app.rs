@@ -3,6 +3,7 @@
 
 mod actors;
 mod listener;
+mod open_files;
 mod server;
 
 use crate::{
@@ -45,8 +46,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .clone()
         .map(ServedCertificate::load)
         .transpose()?;
+    let connections_max = open_files::connections_that_fit(&config);
     // Before anything else: a taken port should end the start and leave no trace.
-    let listener = Listener::open(config.bind)
+    let listener = Listener::open(config.bind, Duration::from_millis(config.send_timeout_ms))
         .map_err(|error| anyhow!("cannot listen on {}: {error}", config.bind))?;
     let addresses = Addresses {
         url: config.database_url.expose(),
@@ -81,7 +83,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         },
     };
     actix::spawn(http::watch(state.clone()));
-    let server = http_server(&config, &listener, certificate.as_ref(), state)?;
+    let server = http_server(
+        &config,
+        connections_max,
+        &listener,
+        certificate.as_ref(),
+        state,
+    )?;
     if let Some(certificate) = certificate {
         actix::spawn(renew_on_hangup(certificate)?);
     }

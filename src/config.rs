@@ -117,6 +117,8 @@ pub struct Config {
     pub publish_timeout_ms: u64,
     /// The longest that a body may take to arrive. 5,000.
     pub body_timeout_ms: u64,
+    /// The longest that a client may take nothing of what it is sent. 30,000.
+    pub send_timeout_ms: u64,
     /// The longest that a shutdown waits for what is in flight. 8,000.
     pub shutdown_timeout_ms: u64,
     /// Time between two looks at the counters. 100.
@@ -302,6 +304,9 @@ impl Config {
             body_timeout_ms: setting("BODY_TIMEOUT_MS", flags.body_timeout_ms)?
                 .number(100..=10_000)?
                 .unwrap_or(5_000),
+            send_timeout_ms: setting("SEND_TIMEOUT_MS", flags.send_timeout_ms)?
+                .number(1_000..=600_000)?
+                .unwrap_or(30_000),
             shutdown_timeout_ms: setting("SHUTDOWN_TIMEOUT_MS", flags.shutdown_timeout_ms)?
                 .number(100..=9_500)?
                 .unwrap_or(8_000),

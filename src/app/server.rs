@@ -42,12 +42,13 @@ pub(super) fn access_rules(config: &Config) -> AccessRules {
 
 pub(super) fn http_server(
     config: &Config,
+    connections_max: usize,
     listener: &Listener,
     certificate: Option<&ServedCertificate>,
     state: HttpState,
 ) -> anyhow::Result<Server> {
     let workers = config.http_workers;
-    let connections_max = (config.connections_max / workers).max(1);
+    let connections_max = (connections_max / workers).max(1);
     let server = HttpServer::new(move || {
         let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
         App::new()

@@ -182,6 +182,9 @@ pub(super) struct Flags {
     /// Longest time a body takes to arrive [default: 5000]
     #[arg(long, value_name = "MS", help_heading = "Limits")]
     pub(super) body_timeout_ms: Option<String>,
+    /// Longest time a client may take nothing of what it is sent [default: 30000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) send_timeout_ms: Option<String>,
     /// Longest time a shutdown takes, up to 9500 [default: 8000]
     #[arg(long, value_name = "MS", help_heading = "Limits")]
     pub(super) shutdown_timeout_ms: Option<String>,

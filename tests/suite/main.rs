@@ -27,6 +27,7 @@ mod metrics;
 mod model;
 mod odd;
 mod outages;
+mod overload;
 mod process;
 mod publisher;
 mod reading;

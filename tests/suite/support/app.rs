@@ -105,6 +105,11 @@ impl TestApp {
         self.process.resident_kib()
     }
 
+    /// The most memory that it has ever held.
+    pub(crate) fn resident_kib_max(&self) -> u64 {
+        self.process.resident_kib_max()
+    }
+
     /// How it ended, and how long that took from now.
     pub(crate) async fn wait(&mut self) -> (ExitStatus, Duration) {
         self.process.wait(END_MAX).await

@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use std::{
     env,
     fs::{self, Permissions},
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     os::unix::{
         fs::{PermissionsExt, chown},
@@ -34,6 +35,19 @@ pub(crate) struct PostgresServer {
     user: Option<User>,
     sabotage: Option<Sabotage>,
     data: TempDir,
+}
+
+/// A server that stands still as long as this is there.
+pub(crate) struct Paused {
+    keeper: Child,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It waits for the end of its stdin.
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
 }
 
 impl PostgresServer {
@@ -158,6 +172,35 @@ impl PostgresServer {
         let mut process = self.process.take().expect("a running Postgres");
         process.signal(Signal::QUIT);
         process.wait(START_MAX).await;
+    }
+
+    /// Stops the server with all of its processes, as a machine that hangs: connections stay, new ones are
+    /// made by the kernel, and nobody answers. It goes on when the pause is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        // The postmaster first, which then starts no others. A process of its own lets it go on even where the
+        // test is killed: what is stopped cannot end.
+        const PAUSE: &str = r#"
+            trap '' INT TERM
+            kill -STOP "$0"
+            all="$0 $(cat "/proc/$0/task/$0/children")"
+            kill -STOP $all
+            echo stopped
+            read -r _
+            kill -CONT $all
+        "#;
+        let pid = self.process.as_ref().expect("a running Postgres").pid();
+        let mut keeper = Command::new("sh")
+            .args(["-c", PAUSE, &pid.to_string()])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = keeper.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "stopped\n");
+        Paused { keeper }
     }
 
     fn launch(&mut self) {

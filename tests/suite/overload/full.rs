@@ -1,0 +1,30 @@
+//! All of it at full size, on a release build: `scripts/overload.sh`.
+
+use super::{Scale, burst, idle, open_loop, pause, slow, stuck};
+use std::time::Duration;
+
+const FULL: Scale = Scale {
+    publishers: 2_000,
+    idle: 10_000,
+    slow: 1_000,
+    stuck: 200,
+    pause: Duration::from_secs(30),
+    clients: 256,
+    is_impatient: false,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes, on a release build: scripts/overload.sh"]
+async fn at_full_size() {
+    let mut lines = vec![
+        slow::run(FULL).await,
+        idle::run(FULL).await,
+        burst::run(FULL).await,
+        pause::run(FULL).await,
+        stuck::run(FULL).await,
+    ];
+    lines.extend(open_loop::run_at_full_size().await);
+    for line in lines {
+        eprintln!("| {line} |");
+    }
+}
