@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Faults of every kind under load, against real servers: soak.sh [minutes] [seed]
 # Prints how it goes every half minute and the account at the end; exits with 0 where it agrees.
+# In the second half the process is not killed, so that its memory can be watched for as long. An hour
+# takes about 15 GB in the temporary directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

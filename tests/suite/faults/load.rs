@@ -34,6 +34,12 @@ pub(crate) struct Load {
 impl Load {
     /// Starts so many clients against the servers, each of which it uses in turn.
     pub(crate) fn start(seed: u64, clients: u64, urls: Vec<String>) -> Self {
+        Self::start_paced(seed, clients, urls, Duration::ZERO)
+    }
+
+    /// The same with so long a pause after each client's request: what runs for hours must not fill
+    /// the disk.
+    pub(crate) fn start_paced(seed: u64, clients: u64, urls: Vec<String>, pause: Duration) -> Self {
         let mut load = Self {
             ledger: Arc::default(),
             answered: Arc::default(),
@@ -46,6 +52,7 @@ impl Load {
                 urls: urls.clone(),
                 random: StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(number)),
                 name: format!("{seed}-{number}"),
+                pause,
                 sent: 0,
                 ledger: Arc::clone(&load.ledger),
             };
@@ -84,6 +91,7 @@ struct Client {
     urls: Vec<String>,
     random: StdRng,
     name: String,
+    pause: Duration,
     sent: u64,
     ledger: Arc<Ledger>,
 }
@@ -103,6 +111,9 @@ impl Client {
                 sleep(Duration::from_millis(pause)).await;
             }
             answered.fetch_add(1, Ordering::Relaxed);
+            if !self.pause.is_zero() {
+                sleep(self.pause).await;
+            }
         }
     }
 
