@@ -3,7 +3,8 @@
 #
 #     scripts/check-compose.sh
 #
-# Needs Docker with Compose, curl and python3, and a free port (ONCELOG_PUBLISH, 127.0.0.1:18080 here).
+# Needs Docker with Compose, curl and python3, and two free ports (ONCELOG_PUBLISH, 127.0.0.1:18080 here, and
+# ONCELOG_BALANCER_PUBLISH, 127.0.0.1:18081).
 # It has a project name of its own, reads no .env, and ends with `down -v`: another stack of this
 # machine and its volumes are left alone. KEEP_IMAGES=0 removes the images that it built, too.
 set -euo pipefail
@@ -11,6 +12,7 @@ cd "$(dirname "$0")/.."
 
 export COMPOSE_PROJECT_NAME=oncelog-check-$$
 export ONCELOG_PUBLISH=${ONCELOG_PUBLISH:-127.0.0.1:18080}
+export ONCELOG_BALANCER_PUBLISH=${ONCELOG_BALANCER_PUBLISH:-127.0.0.1:18081}
 url=http://$ONCELOG_PUBLISH
 wait_s=${WAIT_S:-180}
 work=$(mktemp -d)
@@ -45,7 +47,7 @@ finish() {
   trap - EXIT
   [ "$code" = 0 ] || [ "$failed" -gt 0 ] || fail "$stage" "ended with $code"
   # Whatever happened: nothing of this run stays.
-  if compose down -v -t 15 >"$work/down" 2>&1 && [ -z "$(leftovers)" ]; then
+  if compose --profile replicas down -v -t 15 >"$work/down" 2>&1 && [ -z "$(leftovers)" ]; then
     ok 'down -v leaves nothing'
   else
     fail 'down -v leaves nothing' "$(tail -n 1 "$work/down") $(leftovers)"
@@ -162,7 +164,27 @@ dashboard_metrics() {
   [ -z "$missing" ] || { echo "not in /metrics:$missing"; return 1; }
 }
 logged()         { compose exec -T aggregator sh -c 'cat /var/log/oncelog/*' | head -n 1 | field message; }
-down()           { compose down -t 20; }
+replicas_up()    { compose --profile replicas up -d --wait --scale aggregator-replica=2 balancer; }
+balanced() {
+  curl -fsS -m 10 "http://$ONCELOG_BALANCER_PUBLISH/health"
+}
+# Every aggregator is restarted while the publisher sends: it ends with 0, and agrees with /stats.
+rolling_restart() {
+  local service run
+  compose run --rm -T --no-deps publisher --url http://balancer:8080 --events 16000 --rate 400 --duplicates 35% --verify \
+    >"$work/rolled" 2>&1 &
+  run=$!
+  sleep 5
+  for service in aggregator aggregator-replica; do
+    compose --profile replicas restart "$service"
+    compose --profile replicas up -d --no-deps --no-recreate --wait --scale aggregator-replica=2 "$service"
+    sleep 5
+  done
+  kill -0 "$run" || { echo 'the publisher was done before the last restart'; cat "$work/rolled"; return 1; }
+  wait "$run" || { cat "$work/rolled"; return 1; }
+  sed -n 's/^\(sends\|retries\|errors\): /\1 /p' "$work/rolled" | paste -sd ' '
+}
+down()           { compose --profile replicas down -t 20; }
 
 must  'compose config, all profiles'          config_parses
 must  'the port is free'                      port_is_free
@@ -179,6 +201,10 @@ check 'the dashboard asks for what is there'  dashboard_metrics || true
 must  'publish'                               published stored
 check 'a second publish is a duplicate'       counted_once || true
 check 'GET /events has it once'               there_once || true
+check 'GET /stats adds up'                    stats_add_up || true
+must  'up, profile replicas'                  replicas_up
+must  'GET /health of the balancer'           balanced
+check 'a rolling restart under load'          rolling_restart || true
 check 'GET /stats adds up'                    stats_add_up || true
 must  'down, volumes kept'                    down
 must  'up again'                              up

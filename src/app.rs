@@ -231,7 +231,10 @@ async fn drain(
     // Another thread accepts, and has yet to hear of it.
     sleep(DRAIN_POLL).await;
     listener.close();
-    if !lifecycle.drained(deadline).await {
+    let is_drained = lifecycle.drained(deadline).await;
+    // What has come since is answered, too; what comes now is not stored.
+    lifecycle.refuse();
+    if !(is_drained && lifecycle.drained(deadline).await) {
         tracing::warn!("some requests were not answered before the deadline");
     }
     // Closes idle connections, and gives the last answers a moment to leave.

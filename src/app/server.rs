@@ -9,6 +9,7 @@ use crate::{
 use actix_web::{
     App, HttpServer,
     dev::{Server, Service},
+    http::ConnectionType,
     web::Data,
 };
 use anyhow::Context;
@@ -58,9 +59,13 @@ pub(super) fn http_server(
                 let arrived = Instant::now();
                 let response = service.call(request);
                 async move {
-                    let response = response.await;
-                    if let Ok(response) = &response {
+                    let mut response = response.await;
+                    if let Ok(response) = &mut response {
                         requests.add(response, arrived.elapsed());
+                        if in_flight.is_last() {
+                            let head = response.response_mut().head_mut();
+                            head.set_connection_type(ConnectionType::Close);
+                        }
                     }
                     drop(in_flight);
                     response

@@ -20,6 +20,7 @@ pub struct Lifecycle(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     is_draining: AtomicBool,
+    is_refusing: AtomicBool,
     in_flight: AtomicUsize,
     started: Instant,
 }
@@ -32,6 +33,7 @@ impl Default for Lifecycle {
     fn default() -> Self {
         Self(Arc::new(Shared {
             is_draining: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             started: Instant::now(),
         }))
@@ -44,7 +46,8 @@ impl Lifecycle {
         self.0.started.elapsed()
     }
 
-    /// From now on nothing new is taken.
+    /// From now on each answer is the last one of its connection. Who has one open is answered as ever,
+    /// and so learns of the end without a request that comes to nothing.
     pub fn drain(&self) {
         self.0.is_draining.store(true, Ordering::SeqCst);
     }
@@ -52,6 +55,16 @@ impl Lifecycle {
     /// Whether the process is going down.
     pub fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing is stored any more that was not asked for before.
+    pub fn refuse(&self) {
+        self.0.is_refusing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the end is so near that a publish might not be answered.
+    pub fn is_refusing(&self) -> bool {
+        self.0.is_refusing.load(Ordering::SeqCst)
     }
 
     /// Counts a request until the guard is dropped.
@@ -69,6 +82,13 @@ impl Lifecycle {
             sleep(DRAIN_POLL).await;
         }
         true
+    }
+}
+
+impl InFlight {
+    /// Whether its answer is the last one of its connection.
+    pub fn is_last(&self) -> bool {
+        self.0.is_draining()
     }
 }
 

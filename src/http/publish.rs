@@ -125,7 +125,7 @@ impl Arrival {
     /// Lets a publish in, before its body is read.
     fn of(request: &HttpRequest, state: &HttpState, shape: Shape) -> Result<Self, ApiError> {
         state.access.check(request, TokenScope::Publish)?;
-        if state.lifecycle.is_draining() {
+        if state.lifecycle.is_refusing() {
             return Err(ApiError::ShuttingDown);
         }
         Ok(Self {

@@ -134,16 +134,20 @@ async fn an_idle_instance_ends_on_an_interrupt() {
 }
 
 #[tokio::test]
-async fn who_connects_during_a_shutdown_is_refused_at_once() {
+async fn during_a_shutdown_who_connects_is_refused_and_who_is_connected_is_answered_and_let_go() {
     let mut app = TestApp::start(Engine::Sqlite).await;
     let body = event("t", "in flight").to_string();
     let (start, rest) = body.split_at(20);
-    let head = format!(
-        "POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    let mut open = TcpStream::connect(app.address()).await.unwrap();
-    open.write_all((head + start).as_bytes()).await.unwrap();
+    let mut busy = TcpStream::connect(app.address()).await.unwrap();
+    let half = publish_of(&body).replace(&body, start);
+    busy.write_all(half.as_bytes()).await.unwrap();
+    let mut idle = TcpStream::connect(app.address()).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
     eventually("it is in flight", Duration::from_secs(4), async || {
         let metrics = app.get("/metrics").await.text;
         let mut lines = metrics.lines();
@@ -151,20 +155,33 @@ async fn who_connects_during_a_shutdown_is_refused_at_once() {
         bytes.unwrap() != "0"
     })
     .await;
+
     app.signal(Signal::TERM);
     eventually("refused", Duration::from_secs(4), async || {
         let connected = TcpStream::connect(app.address()).await;
         connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     })
     .await;
-    open.write_all(rest.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    open.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let another = event("t", "on an open connection").to_string();
+    idle.write_all(publish_of(&another).as_bytes())
+        .await
+        .unwrap();
+    busy.write_all(rest.as_bytes()).await.unwrap();
+    for mut connection in [idle, busy] {
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("\"outcome\":\"stored\""), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
     let (status, _) = app.wait().await;
     assert_eq!(status.code(), Some(0), "{}", app.stderr());
     assert!(!app.log().contains("ERROR"), "{}", app.log());
-    assert_eq!(app.database().rows().await, 1);
+    assert_eq!(app.database().rows().await, 2);
+}
+
+fn publish_of(body: &str) -> String {
+    let length = body.len();
+    format!("POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 #[tokio::test]

@@ -75,7 +75,9 @@ impl Clients {
         let through_redis = self.producer.finish().await;
         let rivals = timeout(PATIENCE, self.rivals).await.unwrap().unwrap();
         let mut refusals = over_http.refusals();
-        refusals.extend(rivals.ledger.refusals());
+        for (status, count) in rivals.ledger.refusals() {
+            *refusals.entry(status).or_default() += count;
+        }
         eprintln!(
             "answers other than success: {refusals:?}; the first: {:#?}",
             over_http.first_errors()
