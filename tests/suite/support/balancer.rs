@@ -34,7 +34,7 @@ impl Balancer {
         Self::with(replicas, &[]).await
     }
 
-    /// One whose configuration has some texts replaced.
+    /// One whose files have some texts replaced.
     pub(crate) async fn with(replicas: &[SocketAddr], replaced: &[(&str, &str)]) -> Self {
         for _ in 0..PORTS_TRIED_MAX {
             if let Some(balancer) = Self::try_start(replicas, replaced).await {
@@ -55,7 +55,7 @@ impl Balancer {
         }
         let (port, health_port) = (free_port(), free_port());
         let place = directory.path().display();
-        let mut text = deployed("nginx.conf");
+        let (mut text, mut servers) = (deployed("nginx.conf"), deployed("servers.conf"));
         for (from, to) in [
             ("/tmp/", format!("{place}/").as_str()),
             ("listen 8080;", &format!("listen 127.0.0.1:{port};")),
@@ -69,11 +69,13 @@ impl Balancer {
         .iter()
         .chain(replaced)
         {
-            assert!(text.contains(from), "no {from:?} in nginx.conf");
+            let is_there = text.contains(from) || servers.contains(from);
+            assert!(is_there, "no {from:?} in what is deployed");
             text = text.replace(from, to);
+            servers = servers.replace(from, to);
         }
         fs::write(directory.path().join("nginx.conf"), text).unwrap();
-        write_servers(directory.path(), replicas);
+        write_servers(directory.path(), &servers, replicas);
 
         let debian = Path::new("/usr/sbin/nginx");
         let mut nginx = Command::new(if debian.exists() {
@@ -120,7 +122,7 @@ impl Balancer {
 
     /// Uses these replicas from now on, as an operator makes it: another file, and a reload.
     pub(crate) fn reload(&self, replicas: &[SocketAddr]) {
-        write_servers(self.directory.path(), replicas);
+        write_servers(self.directory.path(), &deployed("servers.conf"), replicas);
         self.process.signal(Signal::HUP);
     }
 
@@ -145,8 +147,7 @@ fn deployed(file: &str) -> String {
 }
 
 /// The file as it is deployed, with these addresses for its names.
-fn write_servers(directory: &Path, replicas: &[SocketAddr]) {
-    let deployed = deployed("servers.conf");
+fn write_servers(directory: &Path, deployed: &str, replicas: &[SocketAddr]) {
     let line = deployed.lines().find(|line| line.starts_with("server "));
     let (_, parameters) = line.unwrap().split_once(" resolve ").unwrap();
     let servers: String = replicas
