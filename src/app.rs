@@ -4,6 +4,7 @@
 mod actors;
 mod listener;
 mod open_files;
+mod pace;
 mod server;
 
 use crate::{

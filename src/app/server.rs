@@ -1,20 +1,38 @@
 //! The HTTP server: its limits and who may ask it for what.
 
-use super::{LINGER, listener::Listener};
+use super::{
+    LINGER,
+    listener::Listener,
+    pace::{Pace, Paced, PacedBody},
+};
 use crate::{
     config::{Config, Scope},
     http::{self, AccessRules, HttpState, Token, TokenScope},
     tls::ServedCertificate,
 };
+use actix_http::{Extensions, HttpService, Protocol, error::DispatchError};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
+use actix_tls::accept::{
+    TlsError, max_concurrent_tls_connect,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
-    App, HttpServer,
-    dev::{Server, Service},
+    App,
+    body::BoxBody,
+    dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
     http::ConnectionType,
+    rt::net::TcpStream,
     web::Data,
 };
 use anyhow::Context;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::{net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 /// An idle connection is kept that long, longer than common proxies keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -50,47 +68,119 @@ pub(super) fn http_server(
 ) -> anyhow::Result<Server> {
     let workers = config.http_workers;
     let connections_max = (connections_max / workers).max(1);
-    let server = HttpServer::new(move || {
-        let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
-        App::new()
-            .app_data(Data::new(state.clone()))
-            .wrap_fn(move |request, service| {
-                let (in_flight, requests) = (lifecycle.enter(), requests.clone());
-                let arrived = Instant::now();
-                let response = service.call(request);
-                async move {
-                    let mut response = response.await;
-                    if let Ok(response) = &mut response {
-                        requests.add(response, arrived.elapsed());
-                        if in_flight.is_last() {
-                            let head = response.response_mut().head_mut();
-                            head.set_connection_type(ConnectionType::Close);
-                        }
-                    }
-                    drop(in_flight);
-                    response
-                }
-            })
-            .configure(http::routes)
-    })
-    .workers(workers)
-    .max_connections(connections_max)
-    .tcp_nodelay(true)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .shutdown_timeout(LINGER.as_secs())
-    .disable_signals();
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections_max)
+        .shutdown_timeout(LINGER.as_secs())
+        .disable_signals();
+    let draining = server.graceful_shutdown_signal();
     let listener = listener
         .share()
         .context("cannot share the listening socket")?;
     let server = match certificate {
-        None => server.listen(listener),
-        Some(certificate) => server
-            .tls_handshake_timeout(HEAD_TIMEOUT)
+        None => server.listen("http", listener, move || {
+            fn_service(async |stream: TcpStream| Ok(paced(stream)))
+                .and_then(answers(state.clone(), draining.clone()))
+        }),
+        Some(certificate) => {
             // By default 256 clients that connect and say nothing keep all others out meanwhile.
-            .max_connection_rate(connections_max)
-            .listen_rustls_0_23(listener, certificate.server_config()?),
+            max_concurrent_tls_connect(connections_max);
+            let mut tls = certificate.server_config()?;
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let mut acceptor = Acceptor::new(tls);
+            acceptor.set_handshake_timeout(HEAD_TIMEOUT);
+            server.listen("https", listener, move || {
+                acceptor
+                    .clone()
+                    .map_err(TlsError::into_service_error)
+                    .and_then(async |stream: TlsStream<TcpStream>| Ok(paced(stream)))
+                    .and_then(answers(state.clone(), draining.clone()).map_err(TlsError::Service))
+            })
+        }
     };
     let server = server.context("cannot serve on the listening socket")?;
     Ok(server.run())
+}
+
+/// A connection as actix-web's service for HTTP takes it, with the client's address.
+type Accepted<T> = (Paced<T>, Protocol, Option<SocketAddr>);
+
+fn paced<T: Stream>(stream: T) -> Accepted<T> {
+    // Without it clients that pipeline stall; it only fails on a connection that is lost.
+    let _ = stream.socket().set_nodelay(true);
+    let client = stream.socket().peer_addr().ok();
+    (Paced::new(stream, HEAD_TIMEOUT), Protocol::Http1, client)
+}
+
+/// What bytes come and go through.
+trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// All that is done on a connection. What `actix_web::HttpServer` makes, which takes no connections but its own.
+fn answers<T: Stream>(
+    state: HttpState,
+    draining: GracefulShutdownSignal,
+) -> impl ServiceFactory<Accepted<T>, Config = (), Response = (), Error = DispatchError, InitError = ()>
+{
+    let application = application(state)
+        .into_factory()
+        .map_err(|error: actix_web::Error| error.error_response());
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let draining = draining.clone();
+            async move { draining.notified().await }
+        })
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
+        .on_connect_ext(|connection: &Paced<T>, data: &mut Extensions| {
+            data.insert(connection.pace().clone());
+        })
+        .finish(map_config(application, |()| AppConfig::default()))
+}
+
+fn application(
+    state: HttpState,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<PacedBody<BoxBody>>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
+    App::new()
+        .app_data(Data::new(state))
+        .wrap_fn(move |request, service| {
+            let under_way = request.conn_data::<Pace>().map(Pace::begin);
+            let (in_flight, requests) = (lifecycle.enter(), requests.clone());
+            let arrived = Instant::now();
+            let response = service.call(request);
+            async move {
+                let mut response = response.await?;
+                requests.add(&response, arrived.elapsed());
+                if in_flight.is_last() {
+                    let head = response.response_mut().head_mut();
+                    head.set_connection_type(ConnectionType::Close);
+                }
+                drop(in_flight);
+                Ok(response.map_body(|_, body| PacedBody::new(body, under_way)))
+            }
+        })
+        .configure(http::routes)
 }

@@ -22,6 +22,8 @@ const BYTE_PAUSE: Duration = Duration::from_millis(100);
 enum Part {
     /// In the head of its first request.
     Head,
+    /// In the head of a later one.
+    LaterHead,
     /// In a body.
     Body,
 }
@@ -30,6 +32,7 @@ impl Part {
     fn beginning(self) -> &'static [u8] {
         match self {
             Self::Head => b"POST /publish HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+            Self::LaterHead => b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ",
             Self::Body => b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
         }
     }
@@ -47,7 +50,7 @@ pub(super) async fn run(scale: Scale) -> String {
     }
     let app = builder.start().await;
     let mut slow = JoinSet::new();
-    for part in [Part::Head, Part::Body] {
+    for part in [Part::Head, Part::LaterHead, Part::Body] {
         for _ in 0..scale.slow {
             slow.spawn(until_cut(app.address(), part));
         }
@@ -76,10 +79,11 @@ pub(super) async fn run(scale: Scale) -> String {
     };
     let memory = assert_memory_is_bounded(&app);
     format!(
-        "{} connections that send a byte at a time: cut after {:.1?} in a head and {:.1?} in a body; other \
-        publishes took {longest_publish:.1?} at most; memory {memory} MiB",
-        2 * scale.slow,
+        "{} connections that send a byte at a time: cut after {:.1?} in a first head, {:.1?} in a later one and \
+        {:.1?} in a body; other publishes took {longest_publish:.1?} at most; memory {memory} MiB",
+        3 * scale.slow,
         longest(Part::Head),
+        longest(Part::LaterHead),
         longest(Part::Body),
     )
 }
@@ -88,6 +92,13 @@ pub(super) async fn run(scale: Scale) -> String {
 async fn until_cut(address: SocketAddr, part: Part) -> (Part, Duration) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    if part == Part::LaterHead {
+        stream.write_all(wire::LIVEZ).await.unwrap();
+        let mut first = Vec::new();
+        while !first.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut first).await.unwrap(), 0);
+        }
+    }
     let started = Instant::now();
     stream.write_all(part.beginning()).await.unwrap();
     let mut answer = Vec::new();
