@@ -4,6 +4,7 @@
 use super::{ANSWER_MAX, assert_memory_is_bounded, connections_allowed, stored_ids, wire};
 use crate::support::{Engine, TestApp};
 use std::{
+    env, fs,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -125,7 +126,6 @@ async fn open_loop(
     while start.elapsed() < during {
         let due = rate * start.elapsed().as_secs_f64();
         while f64::from(sent) < due {
-            let id = format!("open-{sent}");
             sent += 1;
             let connection = free.lock().unwrap().pop();
             if connection.is_none() && opened == connections_max {
@@ -134,6 +134,7 @@ async fn open_loop(
             }
             opened += usize::from(connection.is_none());
             let free = Arc::clone(&free);
+            let id = format!("open-{sent}");
             tasks.spawn(async move {
                 let mut connection = match connection {
                     Some(connection) => connection,
@@ -211,8 +212,8 @@ async fn three_times_what_it_can_do_is_refused_at_once_and_costs_nothing_of_what
     assert_memory_is_bounded(&app);
 }
 
-/// At full size and with the limits that the service has by itself.
-pub(super) async fn run_at_full_size() -> Vec<String> {
+/// At full size and with the limits that the service has by itself: what it came to, and where that is too little.
+pub(super) async fn run_at_full_size() -> (Vec<String>, Vec<String>) {
     const DURING: Duration = Duration::from_secs(10);
     const SINGLES: Shape = Shape {
         name: "single events",
@@ -222,14 +223,20 @@ pub(super) async fn run_at_full_size() -> Vec<String> {
         name: "batches of 1,000 events",
         events: 1_000,
     };
+    // Others than these show where it ends.
+    let connections = env::var("OVERLOAD_CONNECTIONS").map(|number| number.parse().unwrap());
+    let connections = connections_allowed(connections.unwrap_or(2_000));
     let mut lines = Vec::new();
-    for (shape, clients, connections) in [(SINGLES, 256, 8_000), (BATCHES, 16, 1_000)] {
-        let connections = connections_allowed(connections);
+    let mut failures = Vec::new();
+    for (shape, clients) in [(SINGLES, 256), (BATCHES, 16)] {
         let app = TestApp::start(Engine::Postgres).await;
         let usual = closed_loop(app.address(), shape, clients, DURING).await;
         let peak = usual.goodput();
+        let peak_cost = cpu_ms(&app) / peak;
+        let before = cpu_ms(&app);
         let beyond = open_loop(app.address(), shape, 3.0 * peak, connections, DURING).await;
         let goodput = beyond.goodput();
+        let cost = (cpu_ms(&app) - before) / goodput;
         let memory = app.resident_kib_max() / 1024;
         let times = beyond.times(true);
         let p99 = times
@@ -239,19 +246,34 @@ pub(super) async fn run_at_full_size() -> Vec<String> {
         lines.push(format!(
             "{}, {peak:.0} a second with {clients} clients; asked for three times that over up to {connections} \
             connections: {goodput:.0} a second ({:.2} of it), p99 {p99:.2?}, the longest {:.2?}; {} refused, \
-            within {:.2?}; {} not sent for want of a connection; memory {memory} MiB",
+            within {:.2?}; {} not sent for want of a connection; the service's own time a request grew {:.2} times; \
+            memory {memory} MiB",
             shape.name,
             goodput / peak,
             beyond.longest(true),
             beyond.refused(),
             beyond.longest(false),
             beyond.unsent,
+            cost / peak_cost,
         ));
-        eprintln!("{}", lines.last().unwrap());
         beyond.assert_is_stored(shape, &app).await;
         assert!(beyond.longest(true) < ANSWER_MAX && beyond.longest(false) < ANSWER_MAX);
         assert_memory_is_bounded(&app);
-        assert!(goodput >= 0.8 * peak, "{goodput} a second of {peak}");
+        if goodput < 0.8 * peak {
+            failures.push(format!("{goodput} {} a second of {peak}", shape.name));
+        }
     }
-    lines
+    (lines, failures)
+}
+
+/// Processor time that the service has taken so far.
+fn cpu_ms(app: &TestApp) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", app.pid())).unwrap();
+    // Its name stands in parentheses and may have spaces in it.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks = fields.split(' ').skip(11).take(2);
+    // A tick is ten milliseconds on every Linux there is.
+    ticks
+        .map(|ticks| 10.0 * ticks.parse::<f64>().unwrap())
+        .sum()
 }
