@@ -70,7 +70,9 @@ impl Event {
 
     pub(crate) fn write_topic(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"orders.region-");
-        write_digits(out, self.random % TOPICS, 2);
+        // The id begins with the low bits: were the topic made of them, too, the ids of a topic would
+        // lie in a part of the index.
+        write_digits(out, (self.random >> 32) % TOPICS, 2);
     }
 
     pub(crate) fn write_event_id(self, out: &mut Vec<u8>) {
