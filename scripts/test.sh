@@ -30,6 +30,7 @@ install_missing() {
     [ -n "$(postgres_bin)" ] || packages+=(postgresql)
     command -v redis-server >/dev/null || packages+=(redis-server)
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx)
+    command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || packages+=(pgbouncer)
     command -v setpriv >/dev/null || packages+=(util-linux)
     command -v cc >/dev/null || packages+=(build-essential)
     if [ ${#packages[@]} = 0 ]; then

@@ -134,6 +134,7 @@ fn store_options(config: &Config) -> StoreOptions {
         read_connections_max: config.read_connections_max,
         connect_timeout: Duration::from_millis(config.database_connect_timeout_ms),
         statement_timeout: Duration::from_millis(config.database_statement_timeout_ms),
+        is_pooled: config.database_is_pooled,
         recent_keys_max: config.recent_keys_max,
     }
 }

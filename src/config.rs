@@ -64,6 +64,9 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// A replica that listings are read from; `None` = the primary.
     pub database_read_url: Option<DatabaseUrl>,
+    /// Whether a pooler stands before Postgres that gives a connection to others after each
+    /// transaction. No.
+    pub database_is_pooled: bool,
     /// The longest that a database connection may take to be made. 3,000.
     pub database_connect_timeout_ms: u64,
     /// The longest that one statement may take. 4,000.
@@ -231,6 +234,9 @@ impl Config {
             )?,
             database_read_url: setting("DATABASE_READ_URL", flags.database_read_url)?
                 .replica_url(database_url.engine())?,
+            database_is_pooled: setting("DATABASE_POOLER", flags.database_pooler)?
+                .pooler()?
+                .unwrap_or(false),
             database_connect_timeout_ms: setting(
                 "DATABASE_CONNECT_TIMEOUT_MS",
                 flags.database_connect_timeout_ms,

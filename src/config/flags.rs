@@ -94,6 +94,9 @@ pub(super) struct Flags {
     /// Postgres replica that listings are read from; unset, the primary
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) database_read_url: Option<String>,
+    /// transaction where a pooler like pgbouncer in that mode stands before Postgres [default: none]
+    #[arg(long, value_name = "MODE", help_heading = "Storing")]
+    pub(super) database_pooler: Option<String>,
     /// Redis whose stream brings events, redis://…, or nodes of a Redis Cluster with commas between
     /// them; without it there is no broker
     #[arg(long, value_name = "URL", help_heading = "Storing")]

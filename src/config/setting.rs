@@ -227,6 +227,15 @@ impl Setting {
         })
     }
 
+    /// Whether the pooler is one that has to be reckoned with.
+    pub(super) fn pooler(self) -> Result<Option<bool>, ConfigError> {
+        self.shown(|text| match text.to_ascii_lowercase().as_str() {
+            "none" => Ok(false),
+            "transaction" => Ok(true),
+            _ => Err("must be none or transaction".to_owned()),
+        })
+    }
+
     pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {
         self.hidden("the token", Secret::parse)
     }

@@ -246,6 +246,9 @@ pub struct StoreOptions {
     pub connect_timeout: Duration,
     /// The longest one statement may take.
     pub statement_timeout: Duration,
+    /// On Postgres: behind a pooler that gives its servers' connections to others after each
+    /// transaction.
+    pub is_pooled: bool,
     /// Keys that are remembered, so that a repeat soon after costs the database nothing.
     pub recent_keys_max: usize,
 }

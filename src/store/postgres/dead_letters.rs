@@ -19,8 +19,9 @@ impl DeadLetterStore for PostgresReader {
             let entries: Vec<&[u8]> = letters.iter().map(NewDeadLetter::entry).collect();
             let truncated: Vec<bool> = letters.iter().map(NewDeadLetter::is_truncated).collect();
             // In the order of origins: two bridges that keep the same letters must not deadlock.
-            let statement = sqlx::query(
-                "with kept as ( \
+            let statement = reading
+                .query(
+                    "with kept as ( \
                      insert into dead_letters (origin, reason, entry, is_truncated) \
                      select origin, reason, entry, is_truncated \
                      from unnest($1::text[], $2::text[], $3::bytea[], $4::boolean[]) \
@@ -33,14 +34,14 @@ impl DeadLetterStore for PostgresReader {
                  on conflict (slot) do update set \
                      dead_letter_count = s.dead_letter_count + excluded.dead_letter_count, \
                      updated_at = now()",
-            )
-            .bind(origins)
-            .bind(reasons)
-            .bind(entries)
-            .bind(truncated)
-            .execute(reading.connection());
+                )
+                .bind(origins)
+                .bind(reasons)
+                .bind(entries)
+                .bind(truncated)
+                .execute(reading.connection());
             self.within("keep dead letters", statement).await?;
-            reading.end();
+            reading.end().await?;
             Ok(())
         })
     }
@@ -48,16 +49,17 @@ impl DeadLetterStore for PostgresReader {
     fn dead_letters(&self, before: Option<i64>, limit: u32) -> StoreFuture<'_, Vec<DeadLetter>> {
         Box::pin(async move {
             let mut reading = self.begin("dead letters").await?;
-            let letters = sqlx::query(
-                "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
+            let letters = reading
+                .query(
+                    "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
                  where id < $1 order by id desc limit $2",
-            )
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .try_map(dead_letter)
-            .fetch_all(reading.connection());
+                )
+                .bind(before.unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .try_map(dead_letter)
+                .fetch_all(reading.connection());
             let letters = self.within("dead letters", letters).await?;
-            reading.end();
+            reading.end().await?;
             Ok(letters)
         })
     }
@@ -65,15 +67,16 @@ impl DeadLetterStore for PostgresReader {
     fn dead_letter(&self, id: i64) -> StoreFuture<'_, Option<DeadLetter>> {
         Box::pin(async move {
             let mut reading = self.begin("dead letter").await?;
-            let letter = sqlx::query(
-                "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
+            let letter = reading
+                .query(
+                    "select id, origin, reason, entry, is_truncated, received_at from dead_letters \
                  where id = $1",
-            )
-            .bind(id)
-            .try_map(dead_letter)
-            .fetch_optional(reading.connection());
+                )
+                .bind(id)
+                .try_map(dead_letter)
+                .fetch_optional(reading.connection());
             let letter = self.within("dead letter", letter).await?;
-            reading.end();
+            reading.end().await?;
             Ok(letter)
         })
     }
@@ -81,8 +84,9 @@ impl DeadLetterStore for PostgresReader {
     fn delete(&self, id: i64) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             let mut reading = self.begin("delete dead letter").await?;
-            let deleted = sqlx::query_scalar::<_, i64>(
-                "with gone as (delete from dead_letters where id = $1 returning 1), \
+            let deleted = reading
+                .scalar::<i64>(
+                    "with gone as (delete from dead_letters where id = $1 returning 1), \
                  counted as ( \
                      update system_stats set \
                          dead_letter_count = dead_letter_count - (select count(*) from gone), \
@@ -90,11 +94,11 @@ impl DeadLetterStore for PostgresReader {
                      where slot = 0 and exists (select from gone) \
                  ) \
                  select count(*) from gone",
-            )
-            .bind(id)
-            .fetch_one(reading.connection());
+                )
+                .bind(id)
+                .fetch_one(reading.connection());
             let deleted = self.within("delete dead letter", deleted).await?;
-            reading.end();
+            reading.end().await?;
             Ok(deleted > 0)
         })
     }

@@ -8,7 +8,9 @@ mod reader;
 mod replica;
 mod rows;
 mod servers;
+mod session;
 mod signals;
+mod turn;
 mod verdict;
 mod writer;
 
@@ -16,19 +18,30 @@ use super::{
     Addresses, CommitSignal, Commits, DeadLetterStore, EventWriter, PostgresHosts, Store,
     StoreError, StoreFuture, StoreOptions, WriterSource, recent::RecentKeys,
 };
-use error::translate;
 use reader::PostgresReader;
 use replica::Replica;
 pub(super) use rows::encode;
 use servers::Servers;
-use sqlx::{ConnectOptions, Connection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
+use turn::Setup;
 use writer::PostgresWriter;
 
 /// A database that a newer version has migrated further still serves this one: migrations only add.
 static MIGRATIONS: Migrator = Migrator {
     ignore_missing: true,
+    ..sqlx::migrate!("migrations/postgres")
+};
+
+/// The same for a pooler, where a lock of a session is nobody's.
+static POOLED_MIGRATIONS: Migrator = Migrator {
+    ignore_missing: true,
+    locking: false,
     ..sqlx::migrate!("migrations/postgres")
 };
 
@@ -56,7 +69,13 @@ pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<St
     let hosts = PostgresHosts::for_writing(addresses.url).map_err(StoreError::misconfigured)?;
     let statement_timeout = format!("{}ms", options.statement_timeout.as_millis());
     let prepare = |connect: PgConnectOptions| {
-        connect.disable_statement_logging().options([
+        let connect = connect.disable_statement_logging();
+        if options.is_pooled {
+            // What a pooler does not know it refuses: the rest is set in each transaction, and
+            // this is of use to those only who read floats.
+            return connect.extra_float_digits(None);
+        }
+        connect.options([
             ("statement_timeout", statement_timeout.as_str()),
             // Writers rely on seeing, after a key was taken, the row that took it.
             ("default_transaction_isolation", "read committed"),
@@ -108,6 +127,25 @@ impl Database {
         connect.clone().application_name(&self.name_of(role))
     }
 
+    /// How to connect as this role with these settings beside those of all.
+    fn set_up(
+        &self,
+        role: &str,
+        server: &PgConnectOptions,
+        settings: &[(&str, &str)],
+    ) -> (PgConnectOptions, Setup) {
+        let timeout = format!("{}ms", self.options.statement_timeout.as_millis());
+        let mut settings = settings.to_vec();
+        if self.options.is_pooled {
+            settings.extend([
+                ("statement_timeout", timeout.as_str()),
+                ("idle_in_transaction_session_timeout", "10s"),
+                ("jit", "off"),
+            ]);
+        }
+        Setup::new(self.options.is_pooled, self.named(role, server), &settings)
+    }
+
     /// Sees to it that the schema is ours on the server that is used now.
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut migrated_on = self.migrated_on.lock().await;
@@ -118,22 +156,37 @@ impl Database {
             .servers
             .connect(|server| self.named("migration", server));
         let (server, mut connection) = connection.await?;
-        sqlx::raw_sql("set statement_timeout = 0")
-            .execute(&mut connection)
+        let migrations = async {
+            if self.options.is_pooled {
+                return migrate_within_a_transaction(&mut connection).await;
+            }
+            sqlx::raw_sql("set statement_timeout = 0")
+                .execute(&mut connection)
+                .await?;
+            MIGRATIONS.run_direct(None, &mut connection, false).await
+        };
+        timeout(MIGRATION_TIMEOUT, migrations)
             .await
-            .map_err(translate)?;
-        timeout(
-            MIGRATION_TIMEOUT,
-            MIGRATIONS.run_direct(None, &mut connection, false),
-        )
-        .await
-        .map_err(|_| StoreError::TimedOut("migrations"))?
-        .map_err(error::translate_migration)?;
+            .map_err(|_| StoreError::TimedOut("migrations"))?
+            .map_err(error::translate_migration)?;
         // Its work is done; how it parts does not matter.
         let _ = connection.close().await;
         *migrated_on = Some(server);
         Ok(())
     }
+}
+
+/// Holds one connection of the pooler, and leaves nothing on it.
+async fn migrate_within_a_transaction(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let begin = "begin; set local statement_timeout = 0; \
+        select pg_advisory_xact_lock(hashtext('oncelog migrations')); deallocate all";
+    let mut transaction = connection.begin_with(begin).await?;
+    let migrations = POOLED_MIGRATIONS.run_direct(None, &mut *transaction, false);
+    migrations.await?;
+    sqlx::raw_sql("deallocate all")
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction.commit().await?)
 }
 
 struct PostgresWriters(Arc<Database>);
@@ -143,22 +196,23 @@ impl WriterSource for PostgresWriters {
         Box::pin(async move {
             self.0.migrate().await?;
             let role = format!("persist-{shard}");
-            let connection = self.0.servers.connect(|server| {
-                self.0.named(&role, server).options([
-                    // The statements are few and their plans must not depend on what the planner
-                    // believes of a table that grows from nothing to millions of rows.
-                    ("plan_cache_mode", "force_generic_plan"),
-                    ("enable_seqscan", "off"),
-                    ("enable_hashjoin", "off"),
-                    ("enable_mergejoin", "off"),
-                ])
-            });
+            let settings = [
+                // The statements are few and their plans must not depend on what the planner
+                // believes of a table that grows from nothing to millions of rows.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+            ];
+            let set_up = |server: &PgConnectOptions| self.0.set_up(&role, server, &settings);
+            let connection = self.0.servers.connect(|server| set_up(server).0);
             let (server, connection) = connection.await?;
             // Once more where that is another one than before.
             self.0.migrate().await?;
             let name = self.0.name_of(&role);
+            let (_, setup) = set_up(self.0.servers.options(server));
             let writer =
-                PostgresWriter::begin_session(connection, name, server, Arc::clone(&self.0))
+                PostgresWriter::begin_session(connection, setup, name, server, Arc::clone(&self.0))
                     .await?;
             Ok(Box::new(writer) as Box<dyn EventWriter>)
         })
@@ -175,5 +229,5 @@ async fn within<T>(
     timeout(options.statement_timeout + Duration::from_millis(500), call)
         .await
         .map_err(|_| StoreError::TimedOut(what))?
-        .map_err(translate)
+        .map_err(error::translate)
 }

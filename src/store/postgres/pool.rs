@@ -4,13 +4,14 @@
 use super::{
     Database,
     servers::{Doubt, Servers},
+    turn::{PoolTurn, Setup},
     within,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreOptions};
 use sqlx::{
-    PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    FromRow, PgConnection, PgPool, Postgres,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    query::{Query, QueryScalar},
 };
 use std::{
     mem,
@@ -20,6 +21,7 @@ use std::{
 pub(super) struct Pools {
     /// In the name of the connections.
     role: &'static str,
+    setup: Setup,
     latest: Mutex<Latest>,
 }
 
@@ -30,16 +32,21 @@ struct Latest {
 
 /// A connection of the pool, for one call. Dropped before its end, it puts its server in doubt.
 pub(super) struct Reading<'a> {
-    connection: PoolConnection<Postgres>,
+    turn: PoolTurn,
+    options: StoreOptions,
     doubt: Doubt<'a>,
 }
 
 impl Pools {
     pub(super) fn new(database: &Database, servers: &Servers, role: &'static str) -> Self {
         let server = servers.current();
-        let pool = pool(database, options(database, servers.options(server), role));
-        let latest = Mutex::new(Latest { server, pool });
-        Self { role, latest }
+        let (connect, setup) = options(database, servers.options(server), role);
+        let pool = pool(database, connect);
+        Self {
+            role,
+            setup,
+            latest: Mutex::new(Latest { server, pool }),
+        }
     }
 
     /// Takes a connection to the server that is used now.
@@ -52,14 +59,19 @@ impl Pools {
         let server = servers.find().await?;
         let doubt = servers.doubt();
         let pool = self.on(database, servers, server);
-        let connection = within(database.options, what, pool.acquire()).await?;
-        Ok(Reading { connection, doubt })
+        let options = database.options;
+        let turn = within(options, what, self.setup.turn_of(&pool)).await?;
+        Ok(Reading {
+            turn,
+            options,
+            doubt,
+        })
     }
 
     fn on(&self, database: &Database, servers: &Servers, server: usize) -> PgPool {
         let mut latest = self.latest();
         if latest.server != server {
-            let options = options(database, servers.options(server), self.role);
+            let (options, _) = options(database, servers.options(server), self.role);
             // Whoever waits for a connection of the old one gets one to the new server.
             latest.pool.set_connect_options(options.clone());
             // What it has to the old server ends with its last user.
@@ -83,23 +95,45 @@ impl Pools {
 
 impl Reading<'_> {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        self.turn.connection()
     }
 
-    /// All has gone well.
-    pub(super) fn end(self) {
+    /// A statement for this connection.
+    pub(super) fn query<'q>(&self, statement: &'static str) -> Query<'q, Postgres, PgArguments> {
+        self.turn.query(statement)
+    }
+
+    /// A statement for this connection that answers with one value.
+    pub(super) fn scalar<'q, T>(
+        &self,
+        statement: &'static str,
+    ) -> QueryScalar<'q, Postgres, T, PgArguments>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        self.turn.scalar(statement)
+    }
+
+    /// All has gone well so far: makes it last.
+    pub(super) async fn end(self) -> Result<(), StoreError> {
+        within(self.options, "end", self.turn.end()).await?;
         self.doubt.dispel();
+        Ok(())
     }
 }
 
-fn options(database: &Database, server: &PgConnectOptions, role: &str) -> PgConnectOptions {
-    let options = database.named(role, server);
-    options.options([
+fn options(
+    database: &Database,
+    server: &PgConnectOptions,
+    role: &str,
+) -> (PgConnectOptions, Setup) {
+    let settings = [
         // A page follows an index, and sorts within a transaction at most. On a table that grew
         // since its last `analyze` the planner would rather sort all that is to come.
         ("enable_sort", "off"),
         ("plan_cache_mode", "force_generic_plan"),
-    ])
+    ];
+    database.set_up(role, server, &settings)
 }
 
 fn pool(database: &Database, options: PgConnectOptions) -> PgPool {

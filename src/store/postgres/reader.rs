@@ -13,7 +13,7 @@ use crate::{
     },
     store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
-use sqlx::{PgConnection, Postgres, postgres::PgRow, query::Query};
+use sqlx::{Postgres, Row, postgres::PgRow, query::Query};
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -63,7 +63,8 @@ impl PostgresReader {
             Order::Ascending => Cursor::START,
         };
         let from = query.after.unwrap_or(start);
-        let mut statement: Query<'_, Postgres, _> = sqlx::query(statement)
+        let mut statement: Query<'_, Postgres, _> = reading
+            .query(statement)
             .bind(from.txn)
             .bind(from.seq)
             .bind(query.source.as_ref().map(Source::as_str))
@@ -78,7 +79,7 @@ impl PostgresReader {
             .try_map(stored_event)
             .fetch_all(reading.connection());
         let events = self.within("page", page).await?;
-        reading.end();
+        reading.end().await?;
         Ok(events)
     }
 
@@ -88,8 +89,9 @@ impl PostgresReader {
         limit: u32,
         mut reading: Reading<'_>,
     ) -> Result<Vec<TopicSummary>, StoreError> {
-        let rows = sqlx::query(
-            "with page as ( \
+        let rows = reading
+            .query(
+                "with page as ( \
                  select topic, first_stored_at from topics \
                  where topic > $1 order by topic limit $2 \
              ), recent as ( \
@@ -116,13 +118,13 @@ impl PostgresReader {
              ) s \
              left join recent r on r.topic = p.topic \
              order by p.topic",
-        )
-        .bind(after.map_or("", Topic::as_str))
-        .bind(i64::from(limit))
-        .try_map(topic_summary)
-        .fetch_all(reading.connection());
+            )
+            .bind(after.map_or("", Topic::as_str))
+            .bind(i64::from(limit))
+            .try_map(topic_summary)
+            .fetch_all(reading.connection());
         let topics = self.within("topics", rows).await?;
-        reading.end();
+        reading.end().await?;
         Ok(topics)
     }
 
@@ -136,13 +138,14 @@ impl PostgresReader {
 }
 
 /// The number of the oldest transaction that is under way, and one that none of them reaches.
-async fn running(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
-    sqlx::query_as(
-        "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint \
+async fn running(reading: &mut Reading<'_>) -> Result<(i64, i64), sqlx::Error> {
+    let running = reading.query(
+        "select pg_snapshot_xmin(s)::text::bigint as oldest, \
+                pg_snapshot_xmax(s)::text::bigint as next \
          from pg_current_snapshot() as s",
-    )
-    .fetch_one(connection)
-    .await
+    );
+    let row = running.fetch_one(reading.connection()).await?;
+    Ok((row.try_get("oldest")?, row.try_get("next")?))
 }
 
 // One statement for each index and direction: a planner that has to guess whether a parameter is
@@ -227,17 +230,18 @@ impl EventReader for PostgresReader {
     ) -> StoreFuture<'a, Option<StoredEvent>> {
         Box::pin(async move {
             let mut reading = self.begin("find").await?;
-            let row = sqlx::query(
-                "select topic, event_id, timestamp, source, payload::text as payload, \
+            let row = reading
+                .query(
+                    "select topic, event_id, timestamp, source, payload::text as payload, \
                         processed_at, txn, seq \
                  from processed_events where topic = $1 and event_id = $2",
-            )
-            .bind(topic.as_str())
-            .bind(event_id.as_str())
-            .try_map(stored_event)
-            .fetch_optional(reading.connection());
+                )
+                .bind(topic.as_str())
+                .bind(event_id.as_str())
+                .try_map(stored_event)
+                .fetch_optional(reading.connection());
             let found = self.within("find", row).await?;
-            reading.end();
+            reading.end().await?;
             Ok(found)
         })
     }
@@ -263,12 +267,11 @@ impl EventReader for PostgresReader {
     fn end(&self) -> StoreFuture<'_, Cursor> {
         Box::pin(async move {
             let mut reading = self.begin("end").await?;
-            let xmin = sqlx::query_scalar::<_, i64>(
-                "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-            )
-            .fetch_one(reading.connection());
+            let xmin = reading
+                .scalar::<i64>("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+                .fetch_one(reading.connection());
             let xmin = self.within("end", xmin).await?;
-            reading.end();
+            reading.end().await?;
             Ok(Cursor {
                 txn: xmin - 1,
                 seq: i64::MAX,
@@ -284,13 +287,14 @@ impl EventReader for PostgresReader {
                 i64::MAX => after.txn,
                 _ => after.txn - 1,
             };
-            let statement = sqlx::query(NEWS)
+            let statement = reading
+                .query(NEWS)
                 .bind(topics.iter().map(Topic::as_str).collect::<Vec<_>>())
                 .bind(from)
                 .try_map(news);
             let statement = statement.fetch_one(reading.connection());
             let news = self.within("news", statement).await?;
-            reading.end();
+            reading.end().await?;
             Ok(news)
         })
     }
@@ -300,9 +304,9 @@ impl EventReader for PostgresReader {
             let deadline = Instant::now() + patience;
             let look = async || {
                 let mut reading = self.begin("running").await?;
-                let running = running(reading.connection());
+                let running = running(&mut reading);
                 let running = self.within("running", running).await?;
-                reading.end();
+                reading.end().await?;
                 Ok::<_, StoreError>(running)
             };
             let (mut oldest, next) = look().await?;
@@ -327,8 +331,9 @@ impl EventReader for PostgresReader {
     fn totals(&self) -> StoreFuture<'_, Totals> {
         Box::pin(async move {
             let mut reading = self.begin("totals").await?;
-            let totals = sqlx::query(
-                "select coalesce(sum(received_count), 0)::bigint as received, \
+            let totals = reading
+                .query(
+                    "select coalesce(sum(received_count), 0)::bigint as received, \
                         coalesce(sum(unique_processed_count), 0)::bigint as unique_processed, \
                         coalesce(sum(duplicate_dropped_count), 0)::bigint as duplicate_dropped, \
                         coalesce(sum(conflict_count), 0)::bigint as conflicts, \
@@ -337,11 +342,11 @@ impl EventReader for PostgresReader {
                         coalesce(sum(dead_letter_count), 0)::bigint as dead_letters, \
                         max(updated_at) as last_updated \
                  from system_stats",
-            )
-            .try_map(totals)
-            .fetch_one(reading.connection());
+                )
+                .try_map(totals)
+                .fetch_one(reading.connection());
             let totals = self.within("totals", totals).await?;
-            reading.end();
+            reading.end().await?;
             Ok(totals)
         })
     }
@@ -349,16 +354,17 @@ impl EventReader for PostgresReader {
     fn add_rejected(&self, events: u64) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let mut reading = self.begin("add rejected").await?;
-            let statement = sqlx::query(
-                "insert into system_stats as s (slot, rejected_count) values (0, $1) \
+            let statement = reading
+                .query(
+                    "insert into system_stats as s (slot, rejected_count) values (0, $1) \
                  on conflict (slot) do update set \
                      rejected_count = s.rejected_count + excluded.rejected_count, \
                      updated_at = now()",
-            )
-            .bind(i64::try_from(events).unwrap_or(i64::MAX))
-            .execute(reading.connection());
+                )
+                .bind(i64::try_from(events).unwrap_or(i64::MAX))
+                .execute(reading.connection());
             self.within("add rejected", statement).await?;
-            reading.end();
+            reading.end().await?;
             Ok(())
         })
     }
@@ -366,9 +372,9 @@ impl EventReader for PostgresReader {
     fn ping(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let mut reading = self.begin("ping").await?;
-            let one = sqlx::query("select 1").execute(reading.connection());
+            let one = reading.query("select 1").execute(reading.connection());
             self.within("ping", one).await?;
-            reading.end();
+            reading.end().await?;
             Ok(())
         })
     }
@@ -376,14 +382,15 @@ impl EventReader for PostgresReader {
     fn role(&self) -> StoreFuture<'_, &'static str> {
         Box::pin(async move {
             let mut reading = self.begin("role").await?;
-            let role = sqlx::query_scalar::<_, String>(
-                "select case when pg_is_in_recovery() then 'standby' \
+            let role = reading
+                .scalar::<String>(
+                    "select case when pg_is_in_recovery() then 'standby' \
                     when current_setting('transaction_read_only') = 'on' then 'read-only' \
                     else 'primary' end",
-            )
-            .fetch_one(reading.connection());
+                )
+                .fetch_one(reading.connection());
             let role = self.within("role", role).await?;
-            reading.end();
+            reading.end().await?;
             Ok(match role.as_str() {
                 "standby" => "standby",
                 "read-only" => "read-only",
@@ -395,14 +402,14 @@ impl EventReader for PostgresReader {
     fn durability_gaps(&self) -> StoreFuture<'_, Vec<String>> {
         Box::pin(async move {
             let mut reading = self.begin("settings").await?;
-            let names = sqlx::query_scalar(
+            let names = reading.scalar(
                 "select name from pg_settings \
                 where name in ('fsync', 'full_page_writes', 'synchronous_commit') \
                   and setting = 'off' order by name",
             );
             let names = names.fetch_all(reading.connection());
             let names = self.within("settings", names).await?;
-            reading.end();
+            reading.end().await?;
             Ok(names)
         })
     }
@@ -410,15 +417,16 @@ impl EventReader for PostgresReader {
     fn held_back(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let mut reading = self.begin("held back").await?;
-            let transactions = sqlx::query(
-                "select pg_snapshot_xmax(s)::text::bigint - pg_snapshot_xmin(s)::text::bigint \
+            let transactions = reading
+                .query(
+                    "select pg_snapshot_xmax(s)::text::bigint - pg_snapshot_xmin(s)::text::bigint \
                      as transactions \
                  from pg_current_snapshot() as s",
-            )
-            .try_map(|row: PgRow| count(&row, "transactions"))
-            .fetch_one(reading.connection());
+                )
+                .try_map(|row: PgRow| count(&row, "transactions"))
+                .fetch_one(reading.connection());
             let transactions = self.within("held back", transactions).await?;
-            reading.end();
+            reading.end().await?;
             Ok(transactions)
         })
     }

@@ -22,6 +22,10 @@ const MARKS_MAX: usize = 1800;
 /// Tells other replicas of this process's commits and fires the process's signal for theirs, until
 /// the connection is lost.
 pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreError> {
+    if database.options.is_pooled {
+        // Who listens needs a connection of his own: the poll has to do.
+        return std::future::pending().await;
+    }
     let server = database.servers.find().await?;
     database.migrate().await?;
     // Every way out of here is the loss of the connection.

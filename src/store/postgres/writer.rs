@@ -4,6 +4,8 @@ use super::{
     Database,
     answers::timestamp,
     rows::{Columns, TopicColumns, place_of},
+    session::{SLOTS_MAX, begin_fenced, claim_slot, end_predecessors, slot_of},
+    turn::Setup,
     verdict::{StoredRow, Verdict, Verdicts},
     within,
 };
@@ -15,14 +17,9 @@ use crate::{
     },
 };
 use chrono::DateTime;
-use sqlx::{PgConnection, Row, postgres::PgRow};
-use std::{collections::HashSet, sync::Arc, time::Duration};
-use tokio::time::sleep;
+use sqlx::{PgConnection, Row, error::ErrorKind, postgres::PgRow};
+use std::{collections::HashSet, sync::Arc};
 
-/// First key of the advisory locks by which writers claim their slots: "once" in ASCII.
-const SLOT_LOCK_CLASS: i32 = 0x6f6e_6365;
-/// Slots beyond the writers that one database serves.
-const SLOTS_MAX: i32 = 512;
 /// Topics that a writer remembers as counted. A forgotten one costs a look-up, nothing else.
 const KNOWN_TOPICS_MAX: usize = 10_000;
 /// Transactions after which a writer folds what they have done for their topics.
@@ -30,17 +27,18 @@ const UNFOLDED_MAX: u32 = 256;
 /// Looks at the table that a group may take: one that says which keys are taken, one that stores the
 /// others, and two for those who lose against other replicas.
 const LOOKS_MAX: usize = 4;
-/// How often a predecessor's connection is looked for while it is still ending.
-const PREDECESSOR_POLL: Duration = Duration::from_millis(20);
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
+    setup: Setup,
     database: Arc<Database>,
     /// Of this process and shard: the connection's name, and that of its transactions.
     name: String,
     /// The number of its server.
     server: usize,
     slot: i32,
+    /// Behind a pooler: the number of this session, which its transactions must find in the writer's row.
+    fence: Option<i64>,
     /// Rows of this slot in `topic_deltas`, about.
     unfolded: u32,
     /// Topics that are committed in table `topics`.
@@ -51,39 +49,32 @@ impl PostgresWriter {
     /// Ends what an earlier connection of the same name left open, and claims a counter slot.
     pub(super) async fn begin_session(
         mut connection: PgConnection,
+        setup: Setup,
         name: String,
         server: usize,
         database: Arc<Database>,
     ) -> Result<Self, StoreError> {
         let options = database.options;
-        let predecessors = end_predecessors(&mut connection, &name);
-        within(options, "end predecessors", predecessors).await?;
-        let session = async {
-            sqlx::query(
-                "delete from writer_transactions where committed_at < now() - interval '1 day'",
-            )
-            .execute(&mut connection)
-            .await?;
-            // Held as long as the connection lives. A slot is only there to keep writers from
-            // waiting for one another: two in one slot would be slow, not wrong.
-            sqlx::query_scalar::<_, i32>(
-                "select slot from generate_series(1, $2) as slot \
-                 where pg_try_advisory_lock($1, slot) limit 1",
-            )
-            .bind(SLOT_LOCK_CLASS)
-            .bind(SLOTS_MAX)
-            .fetch_optional(&mut connection)
-            .await
+        let (slot, fence) = if options.is_pooled {
+            let session = begin_fenced(&mut connection, &setup, &name);
+            let fence = within(options, "begin session", session).await?;
+            (slot_of(&name), Some(fence))
+        } else {
+            let predecessors = end_predecessors(&mut connection, &name);
+            within(options, "end predecessors", predecessors).await?;
+            let slot = within(options, "begin session", claim_slot(&mut connection)).await?;
+            (slot.unwrap_or(SLOTS_MAX), None)
         };
-        let slot = within(options, "begin session", session).await?;
         // The connection before this one may have ended with its server and with what that knew.
         database.recent.forget();
         Ok(Self {
             connection,
+            setup,
             database,
             name,
             server,
-            slot: slot.unwrap_or(SLOTS_MAX),
+            slot,
+            fence,
             // Whoever had the slot before may have left some.
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
@@ -156,7 +147,9 @@ impl PostgresWriter {
         let columns = Columns::new(plan, places);
         let topics = TopicColumns::new(&deltas);
         let maybe_new = topics.stored_in(|topic| !self.known_topics.contains(topic));
+        let mut turn = self.setup.turn(&mut self.connection).await?;
         let row: PgRow = sqlx::query_with(INSERT, columns.arguments()?)
+            .persistent(self.setup.keeps_statements())
             .bind(&maybe_new)
             .bind(&topics.names)
             .bind(&topics.unique_counts)
@@ -170,9 +163,11 @@ impl PostgresWriter {
             .bind(txn.0)
             .bind(relied_on.map(|epoch| epoch.deletions))
             .bind(relied_on.and_then(|epoch| DateTime::from_timestamp_micros(epoch.server_started)))
+            .bind(self.fence)
             // Reads to the end of the answer, and so past the commit.
-            .fetch_one(&mut self.connection)
+            .fetch_one(turn.connection())
             .await?;
+        turn.end().await?;
         let epoch = Epoch {
             server: self.server,
             deletions: row.try_get("deletions")?,
@@ -204,7 +199,8 @@ impl PostgresWriter {
         places: &[usize],
     ) -> Result<Vec<StoredRow>, sqlx::Error> {
         let columns = Columns::new(plan, places);
-        sqlx::query_with(
+        let mut turn = self.setup.turn(&mut self.connection).await?;
+        let rows = sqlx::query_with(
             "select e.seq, p.processed_at, p.txn, p.seq as stored_seq, \
                     p.timestamp = e.timestamp and p.source = e.source \
                     and p.payload = e.payload::jsonb as says_the_same \
@@ -213,15 +209,19 @@ impl PostgresWriter {
              join processed_events p on p.topic = e.topic and p.event_id = e.event_id",
             columns.arguments()?,
         )
+        .persistent(self.setup.keeps_statements())
         .try_map(StoredRow::read)
-        .fetch_all(&mut self.connection)
-        .await
+        .fetch_all(turn.connection())
+        .await?;
+        turn.end().await?;
+        Ok(rows)
     }
 
     /// Sums up what the latest transactions of this slot have done for their topics.
     async fn fold(&mut self) -> Result<(), sqlx::Error> {
         // Should it be rolled back, the rows are still there for the next time.
         self.unfolded = 0;
+        let mut turn = self.setup.turn(&mut self.connection).await?;
         sqlx::query(
             "with d as ( \
                  delete from topic_deltas where slot = $1 \
@@ -239,10 +239,11 @@ impl PostgresWriter {
                  duplicate_count = s.duplicate_count + excluded.duplicate_count, \
                  last_stored_at = coalesce(excluded.last_stored_at, s.last_stored_at)",
         )
+        .persistent(self.setup.keeps_statements())
         .bind(self.slot)
-        .execute(&mut self.connection)
-        .await
-        .map(drop)
+        .execute(turn.connection())
+        .await?;
+        turn.end().await
     }
 
     async fn settle_plan(
@@ -271,29 +272,17 @@ impl PostgresWriter {
 
     /// Postgres's own number of a predecessor's last transaction, where it is this one and committed.
     async fn number_of(&mut self, txn: TxnId) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar("select xid from writer_transactions where writer = $1 and txn = $2")
-            .bind(&self.name)
-            .bind(txn.0)
-            .fetch_optional(&mut self.connection)
-            .await
-    }
-}
-
-/// Waits until no earlier connection of this name is left: from then on nothing of theirs can commit.
-async fn end_predecessors(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    loop {
-        let ended = sqlx::query(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where application_name = $1 and datname = current_database() \
-             and pid <> pg_backend_pid()",
+        let mut turn = self.setup.turn(&mut self.connection).await?;
+        let number = sqlx::query_scalar(
+            "select xid from writer_transactions where writer = $1 and txn = $2",
         )
-        .bind(name)
-        .fetch_all(&mut *connection)
+        .persistent(self.setup.keeps_statements())
+        .bind(&self.name)
+        .bind(txn.0)
+        .fetch_optional(turn.connection())
         .await?;
-        if ended.is_empty() {
-            return Ok(());
-        }
-        sleep(PREDECESSOR_POLL).await;
+        turn.end().await?;
+        Ok(number)
     }
 }
 
@@ -326,16 +315,16 @@ fn try_again() -> StoreError {
     StoreError::Contention(sqlx::Error::RowNotFound)
 }
 
-/// A key was free when the statement looked, and another replica's when it inserted.
+/// A key was free when the statement looked, and another replica's when it inserted. Or the writer has
+/// had a session since this one, and everything of this one is to fail.
 fn as_race(error: StoreError) -> StoreError {
     match error {
-        StoreError::Refused(source)
-            if source
-                .as_database_error()
-                .is_some_and(|error| error.is_unique_violation()) =>
-        {
-            StoreError::Contention(source)
-        }
+        StoreError::Refused(source) => match source.as_database_error().map(|error| error.kind()) {
+            Some(ErrorKind::UniqueViolation) => StoreError::Contention(source),
+            // No value of an event is null: this is the fence.
+            Some(ErrorKind::NotNullViolation) => StoreError::Unavailable(source),
+            _ => StoreError::Refused(source),
+        },
         other => other,
     }
 }
@@ -396,10 +385,13 @@ const INSERT: &str = "\
             topics_count = s.topics_count + excluded.topics_count, \
             updated_at = excluded.updated_at \
     ), named as ( \
-        insert into writer_transactions as w (writer, txn, xid, committed_at) \
-        select $16, $17, pg_current_xact_id()::text::bigint, statement_timestamp() from all_new \
+        insert into writer_transactions as w (writer, txn, xid, committed_at, fence) \
+        select $16, $17, pg_current_xact_id()::text::bigint, statement_timestamp(), \
+               coalesce($20::bigint, 0) \
+        from all_new \
         on conflict (writer) do update set \
-            txn = excluded.txn, xid = excluded.xid, committed_at = excluded.committed_at \
+            txn = case when $20::bigint is null or w.fence = $20 then excluded.txn end, \
+            xid = excluded.xid, committed_at = excluded.committed_at \
     ) \
     select exists (select from all_new) as is_stored, taken, \
            (select pg_current_xact_id()::text::bigint from all_new) as xid, statement_timestamp() as now, \

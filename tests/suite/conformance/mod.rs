@@ -1,6 +1,7 @@
 //! What every engine behind the store's seam must do, claim by claim, on both. The only tests here
 //! that call the library: a seam has no other side.
 
+mod fence;
 mod memory;
 mod payloads;
 mod reading;
@@ -40,10 +41,15 @@ fn open(url: &str) -> Store {
 }
 
 fn open_remembering(url: &str, recent_keys_max: usize) -> Store {
+    open_with(url, recent_keys_max, false)
+}
+
+fn open_with(url: &str, recent_keys_max: usize, is_pooled: bool) -> Store {
     let options = StoreOptions {
         read_connections_max: 2,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(20),
+        is_pooled,
         recent_keys_max,
     };
     store::open(url, options).unwrap()

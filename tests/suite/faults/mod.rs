@@ -12,6 +12,7 @@ mod database;
 mod failover;
 mod ledger;
 mod load;
+mod pooler;
 mod proxy;
 mod replica;
 mod storm;
