@@ -5,6 +5,7 @@
 #   scripts/check-api.sh                               # SQLite in a directory of its own
 #   DATABASE_URL=postgres://… scripts/check-api.sh     # an empty Postgres database
 #   REDIS_URL=redis://… scripts/check-api.sh           # with a broker, an empty database of Redis
+#   TOKENS=true scripts/check-api.sh                   # with tokens, and each call without one, too
 #   SEED=7 EXAMPLES=200 scripts/check-api.sh           # the same requests again; more of them
 #
 # The stream of /events/stream never ends and is left out; crashing an actor is left in.
@@ -14,6 +15,14 @@ cd "$(dirname "$0")/.."
 seed=${SEED:-$RANDOM}
 examples=${EXAMPLES:-50}
 venv=target/check-api
+checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method
+token=()
+if [ -n "${TOKENS:-}" ]; then
+  export API_TOKENS=check-api:publish+read+admin:check-api-all ADMIN_TOKEN=check-api-admin
+  token=(--header 'Authorization: Bearer check-api-all')
+  # What asks for a token has to refuse none and a made-up one.
+  checks+=,ignored_auth
+fi
 work=$(mktemp -d)
 server=
 trap 'if [ -n "$server" ]; then kill "$server" 2>/dev/null && wait "$server"; fi; rm -rf "$work"' EXIT
@@ -40,7 +49,7 @@ if [ -n "${REDIS_URL:-}" ]; then
     redis-cli -u "$REDIS_URL" xadd "${BROKER_STREAM:-oncelog:events}" '*' event \
       '{"topic":"check-api","event_id":"'"$n"'"}' >"$work/xadd"
   done
-  until curl -fs "$url/stats" | grep -q "\"dead_letter_count\":$dead_letters,"; do sleep 0.1; done
+  until curl -fs "${token[@]}" "$url/stats" | grep -q "\"dead_letter_count\":$dead_letters,"; do sleep 0.1; done
 fi
 
 # NDJSON is a text to the description, and a text is sent as it is.
@@ -68,5 +77,5 @@ PYTHON
 echo "seed $seed, $examples examples a call"
 DEAD_LETTERS=$dead_letters SCHEMATHESIS_HOOKS=$work/hooks.py "$venv/bin/schemathesis" run "$url/openapi.json" --no-color \
   --seed "$seed" --max-examples "$examples" --phases examples,coverage,fuzzing \
-  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method \
+  --checks "$checks" "${token[@]}" \
   --exclude-path /events/stream --request-timeout 10
