@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Overload of every kind at full size, on a release build and a Postgres of its own: overload.sh
-# Takes about three minutes beside the build. Prints what each came to; exits with 0 where all bounds are kept.
+# Takes two minutes beside the build. Prints what each came to; exits with 0 where all bounds are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
