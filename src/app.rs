@@ -20,7 +20,7 @@ use actix_web::dev::ServerHandle;
 use actors::{Backlog, start_actors};
 use anyhow::{Context, anyhow};
 use listener::Listener;
-use server::{access_rules, http_server};
+use server::{access_rules, http_server, rate_limiter};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -61,6 +61,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let domain = start_actors(&config, &store, &arbiter)?;
     let lifecycle = Lifecycle::default();
     let feed = live_feed(&config, &store);
+    let access = access_rules(&config);
     let state = HttpState {
         ingest: domain.ingest,
         stats: domain.stats.clone(),
@@ -73,7 +74,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         requests: RequestMeter::default(),
         engine: store.engine,
         lifecycle: lifecycle.clone(),
-        access: access_rules(&config),
+        rates: rate_limiter(&config, &access),
+        access,
         decoders: Decoders::default(),
         limits: HttpLimits {
             body_bytes_max: config.max_body_bytes,

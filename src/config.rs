@@ -16,7 +16,7 @@ mod values;
 pub use broker::RedisUrl;
 pub use setting::ConfigError;
 pub use tail::TailConfig;
-pub use values::{ApiToken, DatabaseUrl, Engine, Scope, Secret};
+pub use values::{ApiToken, DatabaseUrl, Engine, RateLimit, Scope, Secret};
 
 use crate::{
     domain::Timestamp,
@@ -109,6 +109,8 @@ pub struct Config {
     /// The most bytes in one transaction, where no single request has more. 8 MiB.
     pub group_bytes_max: usize,
 
+    /// How often each client may ask; `None` = as often as it likes.
+    pub rate_limit: Option<RateLimit>,
     /// The most subscribers to the live feed at a time. 2,000.
     pub subscribers_max: usize,
     /// Time between two signs of life on a stream that has nothing else to say. 10,000.
@@ -295,6 +297,10 @@ impl Config {
             group_bytes_max: setting("GROUP_BYTES_MAX", flags.group_bytes_max)?
                 .bytes(KIB..=1024 * MIB)?
                 .unwrap_or(8 * MIB),
+            rate_limit: rate_limit(
+                setting("RATE_LIMIT", flags.rate_limit)?,
+                setting("RATE_LIMIT_BURST", flags.rate_limit_burst)?,
+            )?,
             subscribers_max: setting("SUBSCRIBERS_MAX", flags.subscribers_max)?
                 .number(1..=100_000)?
                 .unwrap_or(2_000),
@@ -400,6 +406,20 @@ fn api_tokens(value: Setting, file: Setting) -> Result<Vec<ApiToken>, ConfigErro
     file.excludes(&value)?;
     let tokens = value.api_tokens()?.or(file.api_tokens_file()?);
     Ok(tokens.unwrap_or_default())
+}
+
+fn rate_limit(per_s: Setting, burst: Setting) -> Result<Option<RateLimit>, ConfigError> {
+    match (per_s.number(1..=1_000_000)?, burst.number(1..=1_000_000)?) {
+        (Some(per_s), burst) => Ok(Some(RateLimit {
+            per_s,
+            burst: burst.unwrap_or(per_s),
+        })),
+        (None, Some(_)) => Err(ConfigError::Missing {
+            variable: "RATE_LIMIT",
+            beside: "RATE_LIMIT_BURST",
+        }),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The same after a restart of the process, so that it finds what it left pending.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Config, Scope},
-    http::{self, AccessRules, HttpState, Token, TokenScope},
+    http::{self, AccessRules, HttpState, RateLimiter, Token, TokenScope},
     tls::ServedCertificate,
 };
 use actix_http::{Extensions, HttpService, Protocol, error::DispatchError};
@@ -57,6 +57,13 @@ pub(super) fn access_rules(config: &Config) -> AccessRules {
         .collect();
     let admin_token = config.admin_token.as_ref().map(|secret| secret.expose());
     AccessRules::new(tokens, admin_token, config.bind.ip().is_loopback())
+}
+
+pub(super) fn rate_limiter(config: &Config, access: &AccessRules) -> RateLimiter {
+    match config.rate_limit {
+        Some(limit) => RateLimiter::new(limit.per_s, limit.burst, access),
+        None => RateLimiter::off(),
+    }
 }
 
 pub(super) fn http_server(

@@ -170,6 +170,12 @@ pub(super) struct Flags {
     /// Bytes in one transaction [default: 8MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(super) group_bytes_max: Option<String>,
+    /// Events and other calls a second that each token or address may send [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) rate_limit: Option<String>,
+    /// As many of them may come at once after a pause [default: RATE_LIMIT]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) rate_limit_burst: Option<String>,
     /// Streams of /events/stream that may be open [default: 2000]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(super) subscribers_max: Option<String>,

@@ -1,5 +1,7 @@
 //! Claims about the settings.
 
+mod limits;
+
 use super::*;
 
 mod databases;

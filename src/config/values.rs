@@ -146,6 +146,15 @@ impl ApiToken {
     }
 }
 
+/// How often a client may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Events, and calls that bring none, a second.
+    pub per_s: u32,
+    /// As many at once after a pause.
+    pub burst: u32,
+}
+
 /// A database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {

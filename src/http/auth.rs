@@ -87,18 +87,32 @@ impl AccessRules {
         let secret = bearer(request).ok_or(ApiError::Unauthorized(
             "send the token as Authorization: Bearer",
         ))?;
-        let digest = digest(secret);
-        let mut found: Option<&Token> = None;
-        for token in &self.0.tokens {
-            if bool::from(token.digest.ct_eq(&digest)) {
-                found = Some(token);
-            }
-        }
-        match found {
+        match self.known(secret) {
             None => Err(ApiError::Unauthorized("this token is not known")),
-            Some(token) if token.scopes.contains(&scope) => Ok(()),
+            Some((_, token)) if token.scopes.contains(&scope) => Ok(()),
             Some(_) => Err(ApiError::Forbidden("this token does not allow this call")),
         }
+    }
+
+    /// How many tokens there are.
+    pub(super) fn tokens(&self) -> usize {
+        self.0.tokens.len()
+    }
+
+    /// The place among them of the one that the request brings, where it brings one.
+    pub(super) fn token_of(&self, request: &HttpRequest) -> Option<usize> {
+        self.known(bearer(request)?).map(|(place, _)| place)
+    }
+
+    fn known(&self, secret: &str) -> Option<(usize, &Token)> {
+        let digest = digest(secret);
+        let mut found = None;
+        for (place, token) in self.0.tokens.iter().enumerate() {
+            if bool::from(token.digest.ct_eq(&digest)) {
+                found = Some((place, token));
+            }
+        }
+        found
     }
 
     /// Lets those watch who may read, and those who bring a token for admin calls. Says whether the

@@ -60,6 +60,8 @@ pub(super) enum ApiError {
         detail: String,
         errors: Vec<FieldError>,
     },
+    /// The client asks more often than it may.
+    RateLimited { retry_after_s: u64 },
     /// Too much is in flight.
     Overloaded,
     /// As many streams are open as are allowed.
@@ -143,6 +145,11 @@ impl ApiError {
                 "invalid-body",
                 "Invalid body",
             ),
+            Self::RateLimited { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "Too many requests",
+            ),
             Self::TooManySubscribers => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too-many-subscribers",
@@ -188,6 +195,11 @@ impl ApiError {
                 format!("the content encoding must be one of {}", encoding::ACCEPTED).into()
             }
             Self::TooManySubscribers => "as many streams are open as SUBSCRIBERS_MAX allows".into(),
+            Self::RateLimited { .. } => {
+                "this client asks more often than RATE_LIMIT allows; nothing of this request was \
+                stored"
+                    .into()
+            }
             Self::Overloaded => "too much is in flight; nothing of this request was stored".into(),
             Self::ShuttingDown => {
                 "the service is shutting down; nothing of this request was stored".into()
@@ -252,7 +264,13 @@ impl ResponseError for ApiError {
             _ => {}
         }
         let retryable = status == StatusCode::SERVICE_UNAVAILABLE
-            || matches!(self, Self::BodyTimeout | Self::ActorRestarting);
+            || matches!(
+                self,
+                Self::BodyTimeout | Self::ActorRestarting | Self::RateLimited { .. }
+            );
+        if let Self::RateLimited { retry_after_s } = self {
+            response.insert_header((RETRY_AFTER, *retry_after_s));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
         }

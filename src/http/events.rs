@@ -20,7 +20,7 @@ pub(super) async fn list(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit(&request, TokenScope::Read)?;
     let (query, is_clamped) = query::events(request.query_string())?;
     let page = timeout(state.limits.read_timeout, page(&*state.reader, &query))
         .await
@@ -44,7 +44,7 @@ pub(super) async fn one(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit(&request, TokenScope::Read)?;
     // What can be no key is the key of no event.
     let (topic, event_id) = key(request.uri().path()).ok_or_else(no_such_event)?;
     let finding = state.reader.find(&topic, &event_id);

@@ -19,6 +19,7 @@ mod openapi;
 mod prefer;
 mod publish;
 mod query;
+mod rate;
 mod stats;
 mod stream;
 mod topics;
@@ -29,6 +30,7 @@ pub use dashboard::{Dashboard, watch};
 pub use encoding::Decoders;
 pub use lifecycle::Lifecycle;
 pub use metrics::RequestMeter;
+pub use rate::RateLimiter;
 pub use stream::push_frame;
 
 use crate::{
@@ -67,6 +69,8 @@ pub struct HttpState {
     pub lifecycle: Lifecycle,
     /// Who may do what.
     pub access: AccessRules,
+    /// How often.
+    pub rates: RateLimiter,
     /// Who may decompress a body now.
     pub decoders: Decoders,
     /// The numbers.

@@ -9,6 +9,7 @@ use super::{
     json,
     media::{self, BatchFormat, EventFormat},
     prefer::{self, Preferences},
+    rate::Caller,
 };
 use crate::{
     actors::{AppendError, BytesPermit},
@@ -86,6 +87,7 @@ pub(super) async fn batch(
     let format = media::of_batch(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
     let batch = read_batch(format, bytes).map_err(|error| refuse(&state, error))?;
+    arrival.caller.bring(batch.events().len() - 1)?;
     let batch = Arc::new(batch);
     let answer = match store(&state, &arrival, &batch, permit).await? {
         Stored::Now(receipts) => json::ok(&summary(&arrival, &batch, &receipts)),
@@ -117,6 +119,7 @@ fn read_batch(format: BatchFormat, body: Bytes) -> Result<EventBatch, WireError>
 /// What there is to know of a publish beside its events.
 struct Arrival {
     started: Instant,
+    caller: Caller,
     shape: Shape,
     preferences: Preferences,
 }
@@ -124,12 +127,13 @@ struct Arrival {
 impl Arrival {
     /// Lets a publish in, before its body is read.
     fn of(request: &HttpRequest, state: &HttpState, shape: Shape) -> Result<Self, ApiError> {
-        state.access.check(request, TokenScope::Publish)?;
+        let caller = state.admit(request, TokenScope::Publish)?;
         if state.lifecycle.is_refusing() {
             return Err(ApiError::ShuttingDown);
         }
         Ok(Self {
             started: Instant::now(),
+            caller,
             shape,
             preferences: Preferences::of(request),
         })

@@ -25,7 +25,7 @@ pub(super) async fn totals(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit(&request, TokenScope::Read)?;
     Ok(json::ok(&read(&state).await?))
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn subscribe(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit(&request, TokenScope::Read)?;
     let (filter, cursor) = query::feed(request.query_string())?;
     let after = last_event_id(&request)?.or(cursor);
     let subscribing = state.feed.subscribe(filter, after);

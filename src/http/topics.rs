@@ -40,7 +40,7 @@ pub(super) async fn list(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit(&request, TokenScope::Read)?;
     let parameters = Parameters::parse(request.query_string())?;
     let (limit, _) = parameters.limit_or(PAGE_TOPICS_MAX)?;
     let after = parameters.parsed("cursor", |value| Topic::parse(value.to_owned()))?;

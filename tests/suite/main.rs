@@ -30,6 +30,7 @@ mod outages;
 mod overload;
 mod process;
 mod publisher;
+mod rates;
 mod reading;
 mod reference;
 mod replicas;

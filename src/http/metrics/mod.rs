@@ -41,13 +41,14 @@ pub(super) async fn metrics(
     request: HttpRequest,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.access.check(&request, TokenScope::Read)?;
+    state.admit_always(&request, TokenScope::Read)?;
     let gathered = gather(&state).await;
     let mut page = Page::default();
     events(&mut page, state.stats.local());
     in_flight(&mut page, &state);
     readers(&mut page, &state, &gathered);
     leftovers(&mut page, &gathered);
+    rates(&mut page, &state);
     actors(&mut page, &state);
     state.requests.write(&mut page);
     if let Some(process) = gathered.process {
@@ -190,6 +191,19 @@ fn leftovers(page: &mut Page, gathered: &Gathered) {
             "Entries of the broker's streams, each until its event is stored.",
         )
         .value(entries);
+    }
+}
+
+fn rates(page: &mut Page, state: &HttpState) {
+    let Some(refused) = state.rates.refused() else {
+        return;
+    };
+    let mut limited = page.counter(
+        "oncelog_rate_limited_total",
+        "Calls answered 429, by what their client was counted by.",
+    );
+    for (counted_by, calls) in refused {
+        limited.sample(&[("client", counted_by)], calls);
     }
 }
 

@@ -56,7 +56,7 @@ impl Call {
     pub(super) fn guarded(mut self) -> Self {
         let bearer = SecurityRequirement::new::<_, [&str; 0], &str>("bearer", []);
         self.operation = self.operation.security(bearer);
-        self.refuses(&[401, 403])
+        self.refuses(&[401, 403, 429])
     }
 
     /// The call needs the database: it may be away, or refuse what we ask.

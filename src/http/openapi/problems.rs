@@ -20,6 +20,7 @@ pub(super) fn name(status: u16) -> &'static str {
         413 => "BodyTooLarge",
         415 => "UnsupportedMediaType",
         422 => "InvalidBody",
+        429 => "TooManyRequests",
         503 => "Unavailable",
         _ => "Internal",
     }
@@ -34,7 +35,7 @@ pub(super) fn responses(mut components: ComponentsBuilder) -> ComponentsBuilder 
     components
 }
 
-fn samples() -> [(ApiError, &'static str); 12] {
+fn samples() -> [(ApiError, &'static str); 13] {
     let limit = "limit must be a whole number from 1 on".to_owned();
     let unsupported = ApiError::UnsupportedType {
         detail: "this path takes application/json".to_owned(),
@@ -84,6 +85,10 @@ fn samples() -> [(ApiError, &'static str); 12] {
         (
             invalid,
             "The body is not what the call takes; nothing of the request was stored.",
+        ),
+        (
+            ApiError::RateLimited { retry_after_s: 1 },
+            "More often than RATE_LIMIT allows, where it is set; nothing was stored.",
         ),
         (ApiError::Internal, "A bug; the log says what."),
         (

@@ -1,0 +1,38 @@
+//! Claims about the settings of the rate limit.
+
+use super::{serve, wrong};
+use crate::config::RateLimit;
+
+#[test]
+fn without_a_rate_there_is_no_limit_and_without_a_burst_it_is_that_of_a_second() {
+    assert_eq!(serve(&[], &[]).rate_limit, None);
+    let limit = |env| serve(&[], env).rate_limit.unwrap();
+    let (per_s, burst) = (50, 50);
+    assert_eq!(limit(&[("RATE_LIMIT", "50")]), RateLimit { per_s, burst });
+    let both = [("RATE_LIMIT", "50"), ("RATE_LIMIT_BURST", "2000")];
+    let burst = 2000;
+    assert_eq!(limit(&both), RateLimit { per_s, burst });
+}
+
+#[test]
+fn a_rate_is_a_number_of_events_a_second() {
+    for value in ["0", "-1", "0.5", "10/s", "10r/s", "1000001", "off"] {
+        for variable in ["RATE_LIMIT", "RATE_LIMIT_BURST"] {
+            let line = wrong(&[], &[(variable, value)]);
+            let expected = format!("{value:?} must be a number from 1 to 1000000");
+            assert!(
+                line.starts_with(variable) && line.ends_with(&expected),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_burst_alone_limits_nothing_and_is_refused() {
+    let line = wrong(&[], &[("RATE_LIMIT_BURST", "7")]);
+    assert_eq!(
+        line,
+        "RATE_LIMIT (--rate-limit): must be set where RATE_LIMIT_BURST is"
+    );
+}
