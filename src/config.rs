@@ -9,11 +9,13 @@ mod broker;
 mod development;
 mod files;
 mod flags;
+mod network;
 mod setting;
 mod tail;
 mod values;
 
 pub use broker::RedisUrl;
+pub use network::Network;
 pub use setting::ConfigError;
 pub use tail::TailConfig;
 pub use values::{ApiToken, DatabaseUrl, Engine, RateLimit, Scope, Secret};
@@ -109,6 +111,8 @@ pub struct Config {
     /// The most bytes in one transaction, where no single request has more. 8 MiB.
     pub group_bytes_max: usize,
 
+    /// Proxies that are believed when they say for whom they ask. None.
+    pub trusted_proxies: Vec<Network>,
     /// How often each client may ask; `None` = as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// The most subscribers to the live feed at a time. 2,000.
@@ -297,6 +301,9 @@ impl Config {
             group_bytes_max: setting("GROUP_BYTES_MAX", flags.group_bytes_max)?
                 .bytes(KIB..=1024 * MIB)?
                 .unwrap_or(8 * MIB),
+            trusted_proxies: setting("TRUSTED_PROXIES", flags.trusted_proxies)?
+                .networks()?
+                .unwrap_or_default(),
             rate_limit: rate_limit(
                 setting("RATE_LIMIT", flags.rate_limit)?,
                 setting("RATE_LIMIT_BURST", flags.rate_limit_burst)?,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Config, Scope},
-    http::{self, AccessRules, HttpState, RateLimiter, Token, TokenScope},
+    http::{self, AccessRules, HttpState, RateLimiter, Token, TokenScope, TrustedProxies},
     tls::ServedCertificate,
 };
 use actix_http::{Extensions, HttpService, Protocol, error::DispatchError};
@@ -61,7 +61,10 @@ pub(super) fn access_rules(config: &Config) -> AccessRules {
 
 pub(super) fn rate_limiter(config: &Config, access: &AccessRules) -> RateLimiter {
     match config.rate_limit {
-        Some(limit) => RateLimiter::new(limit.per_s, limit.burst, access),
+        Some(limit) => {
+            let proxies = TrustedProxies::new(config.trusted_proxies.clone());
+            RateLimiter::new(limit.per_s, limit.burst, access, proxies)
+        }
         None => RateLimiter::off(),
     }
 }

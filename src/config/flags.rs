@@ -176,6 +176,10 @@ pub(super) struct Flags {
     /// As many of them may come at once after a pause [default: RATE_LIMIT]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(super) rate_limit_burst: Option<String>,
+    /// Proxies whose X-Forwarded-For says which address a request comes from: addresses or networks,
+    /// comma separated [default: none]
+    #[arg(long, value_name = "NETWORKS", help_heading = "Limits")]
+    pub(super) trusted_proxies: Option<String>,
     /// Streams of /events/stream that may be open [default: 2000]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(super) subscribers_max: Option<String>,

@@ -3,7 +3,9 @@
 
 use super::{
     broker::RedisUrl,
-    files, tail,
+    files,
+    network::{self, Network},
+    tail,
     values::{self, ApiToken, DatabaseUrl, Engine, Secret},
 };
 use crate::{domain::Timestamp, telemetry::LogFormat, tls};
@@ -161,6 +163,10 @@ impl Setting {
 
     pub(super) fn address(self) -> Result<Option<SocketAddr>, ConfigError> {
         self.shown(values::address)
+    }
+
+    pub(super) fn networks(self) -> Result<Option<Vec<Network>>, ConfigError> {
+        self.shown(network::networks)
     }
 
     pub(super) fn name(self) -> Result<Option<String>, ConfigError> {

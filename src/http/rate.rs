@@ -7,15 +7,13 @@ use super::{
     HttpState,
     auth::{AccessRules, TokenScope},
     error::ApiError,
+    forwarded::TrustedProxies,
 };
 use actix_web::HttpRequest;
 use buckets::{Buckets, Client, Rate};
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 use tokio::time::Instant;
 
@@ -25,6 +23,7 @@ pub struct RateLimiter(Option<Arc<Limiter>>);
 
 struct Limiter {
     rate: Rate,
+    proxies: TrustedProxies,
     started: Instant,
     buckets: Mutex<Buckets>,
     refused_by_token: AtomicU64,
@@ -77,9 +76,10 @@ impl RateLimiter {
     }
 
     /// So many events or other calls a second, and so many at once after a pause. Both are positive.
-    pub fn new(per_s: u32, burst: u32, access: &AccessRules) -> Self {
+    pub fn new(per_s: u32, burst: u32, access: &AccessRules, proxies: TrustedProxies) -> Self {
         Self(Some(Arc::new(Limiter {
             rate: Rate::new(per_s, burst),
+            proxies,
             started: Instant::now(),
             buckets: Mutex::new(Buckets::new(access.tokens())),
             refused_by_token: AtomicU64::new(0),
@@ -92,7 +92,7 @@ impl RateLimiter {
         Caller(self.0.as_ref().map(|limiter| {
             let client = match access.token_of(request) {
                 Some(token) => Client::Token(token),
-                None => Client::of_address(address(request)),
+                None => Client::of_address(limiter.proxies.client_of(request)),
             };
             (Arc::clone(limiter), client)
         }))
@@ -146,10 +146,4 @@ impl Caller {
             ApiError::RateLimited { retry_after_s }
         })
     }
-}
-
-/// The other end of the connection: what a request says of itself anybody can say.
-fn address(request: &HttpRequest) -> IpAddr {
-    let peer = request.peer_addr();
-    peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip())
 }

@@ -158,6 +158,27 @@ async fn what_is_invalid_costs_one_and_a_burst_is_as_large_as_it_is_set() {
     retry_after_s(&app.publish(&event("t", "over")).await);
 }
 
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_a_rate_of_its_own() {
+    let app = TestApp::builder(Engine::Sqlite)
+        .await
+        .set("RATE_LIMIT", 1)
+        .set("TRUSTED_PROXIES", "127.0.0.0/8,10.0.0.0/8")
+        .start()
+        .await;
+    let for_client = |request: RequestBuilder, clients: &str| {
+        Answer::of(request.header("X-Forwarded-For", clients))
+    };
+    let spend = batch(&app, "spent", BATCH_EVENTS);
+    for_client(spend, "192.0.2.1, 10.1.1.1").await.ok();
+    let read = || app.request(Method::GET, "/events/t/spent1");
+    for same in ["192.0.2.1", "203.0.113.1, 192.0.2.1:4711"] {
+        retry_after_s(&for_client(read(), same).await);
+    }
+    for_client(read(), "192.0.2.2").await.ok();
+    for_client(read(), "192.0.2.1, 192.0.2.3").await.ok();
+}
+
 /// What anybody can write into a request says nothing of its address.
 #[tokio::test]
 async fn a_forwarded_address_is_not_believed() {

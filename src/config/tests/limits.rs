@@ -29,6 +29,16 @@ fn a_rate_is_a_number_of_events_a_second() {
 }
 
 #[test]
+fn no_proxy_is_trusted_unless_it_is_named() {
+    assert!(serve(&[], &[]).trusted_proxies.is_empty());
+    let config = serve(&["--trusted-proxies", "::1,10.0.0.0/8"], &[]);
+    assert_eq!(config.trusted_proxies.len(), 2);
+    let line = wrong(&[], &[("TRUSTED_PROXIES", "proxy")]);
+    let expected = "TRUSTED_PROXIES (--trusted-proxies): \"proxy\" must be addresses or networks";
+    assert!(line.starts_with(expected), "{line}");
+}
+
+#[test]
 fn a_burst_alone_limits_nothing_and_is_refused() {
     let line = wrong(&[], &[("RATE_LIMIT_BURST", "7")]);
     assert_eq!(
