@@ -137,6 +137,7 @@ fn store_options(config: &Config) -> StoreOptions {
         connect_timeout: Duration::from_millis(config.database_connect_timeout_ms),
         statement_timeout: Duration::from_millis(config.database_statement_timeout_ms),
         is_pooled: config.database_is_pooled,
+        is_citus: config.database_is_citus,
         recent_keys_max: config.recent_keys_max,
     }
 }

@@ -69,6 +69,8 @@ pub struct Config {
     /// Whether a pooler stands before Postgres that gives a connection to others after each
     /// transaction. No.
     pub database_is_pooled: bool,
+    /// Whether Postgres is Citus, and is to spread the events over its workers. No.
+    pub database_is_citus: bool,
     /// The longest that a database connection may take to be made. 3,000.
     pub database_connect_timeout_ms: u64,
     /// The longest that one statement may take. 4,000.
@@ -242,6 +244,9 @@ impl Config {
                 .replica_url(database_url.engine())?,
             database_is_pooled: setting("DATABASE_POOLER", flags.database_pooler)?
                 .pooler()?
+                .unwrap_or(false),
+            database_is_citus: setting("DATABASE_CITUS", flags.database_citus)?
+                .boolean()?
                 .unwrap_or(false),
             database_connect_timeout_ms: setting(
                 "DATABASE_CONNECT_TIMEOUT_MS",

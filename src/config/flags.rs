@@ -94,6 +94,9 @@ pub(super) struct Flags {
     /// Postgres replica that listings are read from; unset, the primary
     #[arg(long, value_name = "URL", help_heading = "Storing")]
     pub(super) database_read_url: Option<String>,
+    /// true where Postgres is Citus and is to spread the events over its workers [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = "Storing")]
+    pub(super) database_citus: Option<String>,
     /// transaction where a pooler like pgbouncer in that mode stands before Postgres [default: none]
     #[arg(long, value_name = "MODE", help_heading = "Storing")]
     pub(super) database_pooler: Option<String>,

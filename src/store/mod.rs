@@ -249,6 +249,8 @@ pub struct StoreOptions {
     /// On Postgres: behind a pooler that gives its servers' connections to others after each
     /// transaction.
     pub is_pooled: bool,
+    /// On Postgres: whether Citus spreads the events over workers.
+    pub is_citus: bool,
     /// Keys that are remembered, so that a repeat soon after costs the database nothing.
     pub recent_keys_max: usize,
 }

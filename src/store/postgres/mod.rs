@@ -1,6 +1,7 @@
 //! Postgres behind the seam. Private to the store; the only module that knows its settings.
 
 mod answers;
+mod citus;
 mod dead_letters;
 mod error;
 mod pool;
@@ -92,7 +93,11 @@ pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<St
         servers,
         options,
         migrated_on: Mutex::default(),
-        recent: RecentKeys::new(options.recent_keys_max),
+        recent: RecentKeys::new(match options.is_citus {
+            // Nobody counts deletions there.
+            true => 0,
+            false => options.recent_keys_max,
+        }),
         own_commits: CommitSignal::default(),
         commits: CommitSignal::default(),
     });
@@ -169,6 +174,13 @@ impl Database {
             .await
             .map_err(|_| StoreError::TimedOut("migrations"))?
             .map_err(error::translate_migration)?;
+        if self.options.is_citus {
+            let distribute = sqlx::raw_sql(citus::DISTRIBUTE).execute(&mut connection);
+            timeout(MIGRATION_TIMEOUT, distribute)
+                .await
+                .map_err(|_| StoreError::TimedOut("distribution"))?
+                .map_err(error::translate)?;
+        }
         // Its work is done; how it parts does not matter.
         let _ = connection.close().await;
         *migrated_on = Some(server);

@@ -3,6 +3,7 @@
 use super::{
     Database,
     answers::{count, news, stored_event, topic_summary, totals},
+    citus,
     pool::{Pools, Reading},
     replica::Replica,
     signals, within,
@@ -49,7 +50,17 @@ impl PostgresReader {
         query: &EventQuery,
         mut reading: Reading<'_>,
     ) -> Result<Vec<StoredEvent>, StoreError> {
+        let is_on_citus = self.database.options.is_citus && query.order == Order::Ascending;
+        let end = match is_on_citus {
+            true => {
+                let end = citus::oldest_running(&mut reading);
+                Some(self.within("end", end).await?)
+            }
+            false => None,
+        };
         let statement = match (query.order, &query.topic) {
+            (Order::Ascending, None) if is_on_citus => citus::OLDEST_FIRST,
+            (Order::Ascending, Some(_)) if is_on_citus => citus::OLDEST_FIRST_OF_TOPIC,
             (Order::Descending, None) => NEWEST_FIRST,
             (Order::Descending, Some(_)) => NEWEST_FIRST_OF_TOPIC,
             (Order::Ascending, None) => OLDEST_FIRST,
@@ -74,6 +85,9 @@ impl PostgresReader {
             .bind(i64::from(query.limit) + 1);
         if let Some(topic) = &query.topic {
             statement = statement.bind(topic.as_str());
+        }
+        if let Some(end) = end {
+            statement = statement.bind(end);
         }
         let page = statement
             .try_map(stored_event)
@@ -287,6 +301,17 @@ impl EventReader for PostgresReader {
                 i64::MAX => after.txn,
                 _ => after.txn - 1,
             };
+            if self.database.options.is_citus {
+                let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+                let news = citus::news(&mut reading, &topics, from);
+                let (topics, oldest) = self.within("news", news).await?;
+                reading.end().await?;
+                let end = Cursor {
+                    txn: oldest - 1,
+                    seq: i64::MAX,
+                };
+                return Ok(News { topics, end });
+            }
             let statement = reading
                 .query(NEWS)
                 .bind(topics.iter().map(Topic::as_str).collect::<Vec<_>>())

@@ -61,6 +61,17 @@ impl Setup {
         }
     }
 
+    /// Several statements as one, whatever stands between.
+    pub(super) async fn transaction<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+        match self.turn(connection).await? {
+            Turn::Session(connection) => connection.begin().await,
+            Turn::Transaction(transaction) => Ok(transaction),
+        }
+    }
+
     pub(super) async fn turn_of(&self, pool: &PgPool) -> Result<PoolTurn, sqlx::Error> {
         match self {
             Self::Session => pool.acquire().await.map(PoolTurn::Session),

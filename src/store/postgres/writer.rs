@@ -1,5 +1,7 @@
 //! One Postgres connection that appends groups. Driven by a persist actor through the seam.
 
+mod citus;
+
 use super::{
     Database,
     answers::timestamp,
@@ -143,6 +145,10 @@ impl PostgresWriter {
         verdicts: &[Verdict],
         relied_on: Option<Epoch>,
     ) -> Result<Look, sqlx::Error> {
+        if self.database.options.is_citus {
+            // Nothing is remembered there that could be relied on.
+            return self.insert_on_citus(txn, plan, places, verdicts).await;
+        }
         let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
         let columns = Columns::new(plan, places);
         let topics = TopicColumns::new(&deltas);
@@ -179,17 +185,22 @@ impl PostgresWriter {
             let places = places.collect::<Result<_, _>>()?;
             return Ok(Look::Taken { places, epoch });
         }
-        self.unfolded = self.unfolded.saturating_add(1);
-        let new_topics = maybe_new.into_iter().map(str::to_owned);
-        if self.known_topics.len() + new_topics.len() > KNOWN_TOPICS_MAX {
-            self.known_topics.clear();
-        }
-        self.known_topics.extend(new_topics);
+        self.has_stored(maybe_new);
         Ok(Look::Committed {
             now: timestamp(row.try_get("now")?)?,
             epoch,
             commits: commits(row.try_get("xid")?, deltas.stored_in()),
         })
+    }
+
+    /// Keeps in mind what a transaction has left in the tables of counters.
+    fn has_stored(&mut self, new_topics: Vec<&str>) {
+        self.unfolded = self.unfolded.saturating_add(1);
+        let new_topics = new_topics.into_iter().map(str::to_owned);
+        if self.known_topics.len() + new_topics.len() > KNOWN_TOPICS_MAX {
+            self.known_topics.clear();
+        }
+        self.known_topics.extend(new_topics);
     }
 
     /// Looks at what is stored under the keys of these places.

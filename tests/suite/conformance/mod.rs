@@ -50,6 +50,7 @@ fn open_with(url: &str, recent_keys_max: usize, is_pooled: bool) -> Store {
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(20),
         is_pooled,
+        is_citus: false,
         recent_keys_max,
     };
     store::open(url, options).unwrap()

@@ -6,6 +6,7 @@
 mod actors;
 mod balanced;
 mod broker;
+mod citus;
 mod clients;
 mod cluster;
 mod database;
