@@ -11,7 +11,9 @@ use crate::{
     bridge::Pause,
     config::{Config, DatabaseUrl},
     feed::{Feed, FeedSettings},
-    http::{self, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, RequestMeter},
+    http::{
+        self, AllowedHosts, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, RequestMeter,
+    },
     store::{self, Addresses, EventReader, Store, StoreError, StoreOptions},
     tls::ServedCertificate,
 };
@@ -74,6 +76,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         requests: RequestMeter::default(),
         engine: store.engine,
         lifecycle: lifecycle.clone(),
+        hosts: match &*config.allowed_hosts {
+            [] => AllowedHosts::any(),
+            names => AllowedHosts::only(names.to_vec()),
+        },
         rates: rate_limiter(&config, &access),
         access,
         decoders: Decoders::default(),

@@ -113,6 +113,8 @@ pub struct Config {
     /// The most bytes in one transaction, where no single request has more. 8 MiB.
     pub group_bytes_max: usize,
 
+    /// Names that the service answers to, in lower case; empty = every one.
+    pub allowed_hosts: Vec<String>,
     /// Proxies that are believed when they say for whom they ask. None.
     pub trusted_proxies: Vec<Network>,
     /// How often each client may ask; `None` = as often as it likes.
@@ -306,6 +308,9 @@ impl Config {
             group_bytes_max: setting("GROUP_BYTES_MAX", flags.group_bytes_max)?
                 .bytes(KIB..=1024 * MIB)?
                 .unwrap_or(8 * MIB),
+            allowed_hosts: setting("ALLOWED_HOSTS", flags.allowed_hosts)?
+                .host_names()?
+                .unwrap_or_default(),
             trusted_proxies: setting("TRUSTED_PROXIES", flags.trusted_proxies)?
                 .networks()?
                 .unwrap_or_default(),

@@ -28,6 +28,7 @@ use actix_web::{
     web::Data,
 };
 use anyhow::Context;
+use futures_util::future::{Either, ready};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -174,13 +175,17 @@ fn application(
     >,
 > {
     let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
+    let hosts = state.hosts.clone();
     App::new()
         .app_data(Data::new(state))
         .wrap_fn(move |request, service| {
             let under_way = request.conn_data::<Pace>().map(Pace::begin);
             let (in_flight, requests) = (lifecycle.enter(), requests.clone());
             let arrived = Instant::now();
-            let response = service.call(request);
+            let response = match hosts.refusal(&request) {
+                Some(refusal) => Either::Left(ready(Ok(request.into_response(refusal)))),
+                None => Either::Right(service.call(request)),
+            };
             async move {
                 let mut response = response.await?;
                 requests.add(&response, arrived.elapsed());

@@ -141,6 +141,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MS", help_heading = "Storing")]
     pub(super) reconnect_pause_ms_max: Option<String>,
 
+    /// Names in Host that are answered to beside addresses and localhost, comma separated, without a
+    /// port [default: every name]
+    #[arg(long, value_name = "NAMES", help_heading = "Access")]
+    pub(super) allowed_hosts: Option<String>,
     /// Token of the admin calls; without it they are open on loopback, closed elsewhere
     #[arg(long, value_name = "TOKEN", help_heading = "Access")]
     pub(super) admin_token: Option<String>,

@@ -1,4 +1,4 @@
-//! The grammar of addresses of networks. Used by `setting`.
+//! The grammars of addresses of networks and of names of hosts. Used by `setting`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,6 +7,9 @@ use std::{
 
 /// The first and the last address of a network; all between belong to it.
 pub type Network = RangeInclusive<IpAddr>;
+
+/// The longest name of the DNS.
+const HOST_CHARS_MAX: usize = 253;
 
 /// `10.0.0.0/8`, or one address, separated by commas.
 pub(super) fn networks(text: &str) -> Result<Vec<Network>, String> {
@@ -18,6 +21,23 @@ pub(super) fn networks(text: &str) -> Result<Vec<Network>, String> {
             "must be addresses or networks, such as 127.0.0.1 or 10.0.0.0/8, separated by commas"
                 .to_owned()
         })
+}
+
+/// Names without a port, separated by commas; in lower case.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        name.len() <= HOST_CHARS_MAX
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let names: Vec<&str> = entries(text).collect();
+    match names.is_empty() || !names.iter().all(|name| is_name(name)) {
+        true => Err(
+            "must be names of hosts without a port, such as logs.example.com, separated by commas"
+                .to_owned(),
+        ),
+        false => Ok(names.iter().map(|name| name.to_ascii_lowercase()).collect()),
+    }
 }
 
 fn entries(text: &str) -> impl Iterator<Item = &str> {
@@ -102,6 +122,25 @@ mod tests {
             "10.0.0.0/255.0.0.0",
         ] {
             assert!(networks(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts_have_no_port_no_scheme_and_no_star() {
+        let names = host_names("Logs.Example.com, aggregator,").unwrap();
+        assert_eq!(names, ["logs.example.com", "aggregator"]);
+        for text in [
+            ",",
+            "a:80",
+            "http://a",
+            "*.example.com",
+            "*",
+            "a b",
+            "[::1]",
+            "ü.example",
+            &"a".repeat(254),
+        ] {
+            assert!(host_names(text).is_err(), "{text}");
         }
     }
 }

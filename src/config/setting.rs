@@ -165,6 +165,10 @@ impl Setting {
         self.shown(values::address)
     }
 
+    pub(super) fn host_names(self) -> Result<Option<Vec<String>>, ConfigError> {
+        self.shown(network::host_names)
+    }
+
     pub(super) fn networks(self) -> Result<Option<Vec<Network>>, ConfigError> {
         self.shown(network::networks)
     }

@@ -31,6 +31,8 @@ pub(super) enum ApiError {
     BrokenBody(&'static str),
     /// There is no token, or an unknown one.
     Unauthorized(&'static str),
+    /// The request is for a name that is not ours.
+    Misdirected,
     /// The token is known and does not allow this.
     Forbidden(&'static str),
     /// There is nothing of that name.
@@ -102,6 +104,11 @@ impl ApiError {
                 (StatusCode::BAD_REQUEST, "bad-request", "Bad request")
             }
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Token needed"),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected",
+                "Misdirected request",
+            ),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::NoSuchActor(_) => (StatusCode::NOT_FOUND, "no-such-actor", "No such actor"),
@@ -195,6 +202,11 @@ impl ApiError {
                 format!("the content encoding must be one of {}", encoding::ACCEPTED).into()
             }
             Self::TooManySubscribers => "as many streams are open as SUBSCRIBERS_MAX allows".into(),
+            Self::Misdirected => {
+                "the service does not answer to this Host; ALLOWED_HOSTS names those \
+                to which it does, beside addresses and localhost"
+                    .into()
+            }
             Self::RateLimited { .. } => {
                 "this client asks more often than RATE_LIMIT allows; nothing of this request was \
                 stored"

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod forwarded;
 mod health;
+mod hosts;
 mod json;
 mod lifecycle;
 mod media;
@@ -30,6 +31,7 @@ pub use broker::Broker;
 pub use dashboard::{Dashboard, watch};
 pub use encoding::Decoders;
 pub use forwarded::TrustedProxies;
+pub use hosts::AllowedHosts;
 pub use lifecycle::Lifecycle;
 pub use metrics::RequestMeter;
 pub use rate::RateLimiter;
@@ -71,6 +73,8 @@ pub struct HttpState {
     pub lifecycle: Lifecycle,
     /// Who may do what.
     pub access: AccessRules,
+    /// Under which names the service is asked for.
+    pub hosts: AllowedHosts,
     /// How often.
     pub rates: RateLimiter,
     /// Who may decompress a body now.

@@ -43,6 +43,44 @@ async fn a_page_of_another_site_changes_nothing() {
     }
 }
 
+/// A page whose name was made to point here is of the same site to its browser; only Host tells.
+#[tokio::test]
+async fn a_name_that_is_none_of_those_allowed_is_misdirected() {
+    let app = TestApp::builder(Engine::Sqlite)
+        .await
+        .set("ALLOWED_HOSTS", "logs.example.com,aggregator")
+        .start()
+        .await;
+    let ask = async |method: Method, path: &str, host: &str| {
+        let request = app.request(method, path).header("Host", host);
+        Answer::of(request.body(event("t", host).to_string())).await
+    };
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/events"),
+        (Method::GET, "/livez"),
+        (Method::GET, "/nothing"),
+        (Method::POST, "/publish"),
+        (Method::POST, "/admin/actors/stats/crash"),
+    ] {
+        let refused = ask(method, path, "rebound.example:8080").await;
+        refused.problem(421);
+    }
+    assert_eq!(app.database().rows().await, 0);
+    for host in [
+        "aggregator:8080",
+        "LOGS.example.com",
+        "localhost",
+        "[::1]:80",
+    ] {
+        ask(Method::POST, "/publish", host).await.ok();
+    }
+    app.actors().await;
+    let open = TestApp::start(Engine::Sqlite).await;
+    let request = open.request(Method::GET, "/events");
+    Answer::of(request.header("Host", "any.example")).await.ok();
+}
+
 #[tokio::test]
 async fn an_admin_token_guards_the_admin_calls_only() {
     let app = TestApp::builder(Engine::Postgres)

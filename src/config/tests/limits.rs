@@ -1,4 +1,4 @@
-//! Claims about the settings of the rate limit.
+//! Claims about the settings that say who is answered, and how often.
 
 use super::{serve, wrong};
 use crate::config::RateLimit;
@@ -35,6 +35,16 @@ fn no_proxy_is_trusted_unless_it_is_named() {
     assert_eq!(config.trusted_proxies.len(), 2);
     let line = wrong(&[], &[("TRUSTED_PROXIES", "proxy")]);
     let expected = "TRUSTED_PROXIES (--trusted-proxies): \"proxy\" must be addresses or networks";
+    assert!(line.starts_with(expected), "{line}");
+}
+
+#[test]
+fn every_name_is_answered_to_unless_some_are_named() {
+    assert!(serve(&[], &[]).allowed_hosts.is_empty());
+    let config = serve(&["--allowed-hosts", "Logs.example.com, aggregator"], &[]);
+    assert_eq!(config.allowed_hosts, ["logs.example.com", "aggregator"]);
+    let line = wrong(&[], &[("ALLOWED_HOSTS", "aggregator:8080")]);
+    let expected = "ALLOWED_HOSTS (--allowed-hosts): \"aggregator:8080\" must be names of hosts";
     assert!(line.starts_with(expected), "{line}");
 }
 

@@ -23,8 +23,8 @@ const OTHER: &str = "other";
 /// The first ones are found first.
 const METHODS: [&str; 7] = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// All that `error` and the routes answer with.
-const STATUSES: [u16; 17] = [
-    200, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503,
+const STATUSES: [u16; 18] = [
+    200, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 500, 503,
 ];
 /// The route of a path that is none of ours.
 const UNMATCHED: &str = "unmatched";

@@ -27,7 +27,7 @@ impl Call {
             "" => operation,
             _ => operation.description(Some(about)),
         };
-        Self { operation }.refuses(&[405])
+        Self { operation }.refuses(&[405, 421])
     }
 
     pub(super) fn parameter(mut self, parameter: ParameterBuilder) -> Self {

@@ -19,6 +19,7 @@ pub(super) fn name(status: u16) -> &'static str {
         409 => "ActorRestarting",
         413 => "BodyTooLarge",
         415 => "UnsupportedMediaType",
+        421 => "Misdirected",
         422 => "InvalidBody",
         429 => "TooManyRequests",
         503 => "Unavailable",
@@ -35,7 +36,7 @@ pub(super) fn responses(mut components: ComponentsBuilder) -> ComponentsBuilder 
     components
 }
 
-fn samples() -> [(ApiError, &'static str); 13] {
+fn samples() -> [(ApiError, &'static str); 14] {
     let limit = "limit must be a whole number from 1 on".to_owned();
     let unsupported = ApiError::UnsupportedType {
         detail: "this path takes application/json".to_owned(),
@@ -85,6 +86,10 @@ fn samples() -> [(ApiError, &'static str); 13] {
         (
             invalid,
             "The body is not what the call takes; nothing of the request was stored.",
+        ),
+        (
+            ApiError::Misdirected,
+            "A Host that ALLOWED_HOSTS does not name, where it is set.",
         ),
         (
             ApiError::RateLimited { retry_after_s: 1 },
