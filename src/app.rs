@@ -74,6 +74,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         roster: domain.backlog.roster.clone(),
         dashboard: Dashboard::default(),
         requests: RequestMeter::default(),
+        retention: config.retention.as_ref().map(ToString::to_string),
         engine: store.engine,
         lifecycle: lifecycle.clone(),
         hosts: match &*config.allowed_hosts {

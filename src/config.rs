@@ -10,6 +10,7 @@ mod development;
 mod files;
 mod flags;
 mod network;
+mod retention;
 mod setting;
 mod tail;
 mod values;
@@ -21,7 +22,7 @@ pub use tail::TailConfig;
 pub use values::{ApiToken, DatabaseUrl, Engine, RateLimit, Scope, Secret};
 
 use crate::{
-    domain::Timestamp,
+    domain::{RetentionRules, Timestamp},
     telemetry::{LogFiles, LogFormat},
     tls::TlsFiles,
 };
@@ -96,6 +97,13 @@ pub struct Config {
     pub broker_consumer: String,
     /// Entries that another consumer has held for that long are taken over. 30,000.
     pub broker_takeover_ms: u64,
+
+    /// What is kept of old events, by topic; `None` = everything, for ever.
+    pub retention: Option<RetentionRules>,
+    /// Time between two runs through what has expired. 60,000.
+    pub retention_interval_ms: u64,
+    /// The most rows that a run looks at, and changes in one transaction. 1,000.
+    pub retention_batch: u32,
 
     /// What the admin calls ask for; `None` = open on a loopback bind, closed otherwise.
     pub admin_token: Option<Secret>,
@@ -291,6 +299,13 @@ impl Config {
             broker_takeover_ms: setting("BROKER_TAKEOVER_MS", flags.broker_takeover_ms)?
                 .number(1_000..=40_000)?
                 .unwrap_or(30_000),
+            retention: setting("RETENTION", flags.retention)?.retention()?,
+            retention_interval_ms: setting("RETENTION_INTERVAL_MS", flags.retention_interval_ms)?
+                .number(100..=86_400_000)?
+                .unwrap_or(60_000),
+            retention_batch: setting("RETENTION_BATCH", flags.retention_batch)?
+                .number(1..=10_000)?
+                .unwrap_or(1_000),
             admin_token: admin_token(
                 setting("ADMIN_TOKEN", flags.admin_token)?,
                 setting("ADMIN_TOKEN_FILE", flags.admin_token_file)?,

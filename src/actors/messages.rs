@@ -78,7 +78,7 @@ pub struct Crash {
     pub incarnation: u64,
     /// How.
     pub mode: CrashMode,
-    /// When; only persist actors know more than [`CrashPoint::Now`].
+    /// When; only persist actors and retention know more than [`CrashPoint::Now`].
     pub at: CrashPoint,
 }
 

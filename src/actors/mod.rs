@@ -1,4 +1,4 @@
-//! The actors: ingest, persist and stats, and what keeps them alive. Between HTTP or the broker,
+//! The actors: ingest, persist, stats and retention, and what keeps them alive. Between HTTP or the broker,
 //! which hand requests to [`IngestClient`], and the store. Knows neither HTTP nor SQL.
 //!
 //! ```text
@@ -16,6 +16,7 @@ mod dead_letters;
 mod ingest;
 mod messages;
 mod persist;
+mod retention;
 mod stats;
 mod status;
 mod supervisor;
@@ -27,6 +28,7 @@ pub use dead_letters::{DeadLetterClient, KeepError};
 pub use ingest::IngestActor;
 pub use messages::{Crash, CrashMode, CrashPoint};
 pub use persist::{GroupLimits, PersistActor, PersistSettings};
+pub use retention::{RetentionActor, RetentionSettings};
 pub use stats::{LocalCounts, SharedCounts, StatsActor, StatsClient, StatsError};
 pub use status::{ActorKind, ActorState, ActorStatus, ActorView, NotCrashed, Roster};
 pub use supervisor::{RestartPolicy, start_supervised};

@@ -21,6 +21,8 @@ pub enum ActorKind {
     Stats,
     /// Reads the broker's stream.
     RedisBridge,
+    /// Drops what has expired.
+    Retention,
 }
 
 impl ActorKind {
@@ -31,6 +33,7 @@ impl ActorKind {
             Self::Persist => "persist",
             Self::Stats => "stats",
             Self::RedisBridge => "redis-bridge",
+            Self::Retention => "retention",
         }
     }
 }
@@ -128,7 +131,7 @@ impl ActorStatus {
             messages: AtomicUsize::new(0),
             events: AtomicUsize::new(0),
             disconnected_since: Mutex::new(match kind {
-                ActorKind::Ingest | ActorKind::Stats => None,
+                ActorKind::Ingest | ActorKind::Stats | ActorKind::Retention => None,
                 ActorKind::Persist | ActorKind::RedisBridge => Some(Instant::now()),
             }),
             life: Mutex::new(Life {

@@ -4,11 +4,12 @@ use super::READ_TIMEOUT;
 use crate::{
     actors::{
         ActorKind, ActorStatus, Admission, DeadLetterClient, GroupLimits, IngestActor,
-        IngestClient, PersistActor, PersistSettings, RestartPolicy, Roster, SharedCounts,
-        StatsActor, StatsClient, Turns, start_supervised,
+        IngestClient, PersistActor, PersistSettings, RestartPolicy, RetentionActor,
+        RetentionSettings, Roster, SharedCounts, StatsActor, StatsClient, Turns, start_supervised,
     },
     bridge::{BridgeSettings, BrokerClient, BrokerNodes, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl},
+    domain::RetentionRules,
     http::Broker,
     store::Store,
 };
@@ -123,6 +124,10 @@ pub(super) fn start_actors(
         }
         None => (None, None),
     };
+    if let Some(rules) = &config.retention {
+        let (status, retention) = start_retention(config, rules, store, &arbiter, policy);
+        roster.add(status, retention.recipient());
+    }
     let entries = broker
         .as_ref()
         .map(|broker| Arc::clone(&broker.entries_in_flight));
@@ -136,6 +141,26 @@ pub(super) fn start_actors(
             broker_entries: entries.unwrap_or_default(),
         },
     })
+}
+
+fn start_retention(
+    config: &Config,
+    rules: &RetentionRules,
+    store: &Store,
+    arbiter: &ArbiterHandle,
+    policy: RestartPolicy,
+) -> (ActorStatus, Addr<RetentionActor>) {
+    let settings = RetentionSettings {
+        rules: Arc::new(rules.clone()),
+        interval: Duration::from_millis(config.retention_interval_ms),
+        batch_rows_max: config.retention_batch,
+    };
+    let status = ActorStatus::new(ActorKind::Retention, None);
+    let (own_status, store) = (status.clone(), Arc::clone(&store.retention));
+    let actor = start_supervised(arbiter, policy, status.clone(), move || {
+        RetentionActor::new(own_status, store, settings)
+    });
+    (status, actor)
 }
 
 fn start_bridge(

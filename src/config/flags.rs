@@ -141,6 +141,17 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MS", help_heading = "Storing")]
     pub(super) reconnect_pause_ms_max: Option<String>,
 
+    /// Age at which payloads are dropped, such as 90d, or rules by topic: *=90d,audit.*=keep,debug=7d:delete;
+    /// delete takes the key, too, so that a repeat is stored anew; without it everything is kept
+    #[arg(long, value_name = "RULES", help_heading = "Retention")]
+    pub(super) retention: Option<String>,
+    /// Time between two runs [default: 60000]
+    #[arg(long, value_name = "MS", help_heading = "Retention")]
+    pub(super) retention_interval_ms: Option<String>,
+    /// Rows of a transaction, 1 to 10000 [default: 1000]
+    #[arg(long, value_name = "N", help_heading = "Retention")]
+    pub(super) retention_batch: Option<String>,
+
     /// Names in Host that are answered to beside addresses and localhost, comma separated, without a
     /// port [default: every name]
     #[arg(long, value_name = "NAMES", help_heading = "Access")]

@@ -5,10 +5,14 @@ use super::{
     broker::RedisUrl,
     files,
     network::{self, Network},
-    tail,
+    retention, tail,
     values::{self, ApiToken, DatabaseUrl, Engine, Secret},
 };
-use crate::{domain::Timestamp, telemetry::LogFormat, tls};
+use crate::{
+    domain::{RetentionRules, Timestamp},
+    telemetry::LogFormat,
+    tls,
+};
 use rustls::pki_types::CertificateDer;
 use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use url::Url;
@@ -203,6 +207,10 @@ impl Setting {
 
     pub(super) fn log_filter(self) -> Result<Option<String>, ConfigError> {
         self.shown(values::log_filter)
+    }
+
+    pub(super) fn retention(self) -> Result<Option<RetentionRules>, ConfigError> {
+        self.shown(retention::rules)
     }
 
     pub(super) fn since(self, now: Timestamp) -> Result<Option<Timestamp>, ConfigError> {

@@ -80,8 +80,10 @@ impl Event {
 /// An event as it is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// What its producer sent.
+    /// What its producer sent; with an empty payload where that has been dropped.
     pub event: Event,
+    /// Whether retention has dropped its payload.
+    pub is_payload_dropped: bool,
     /// When it was stored.
     pub processed_at: Timestamp,
     /// Where it stands in the order of storing.

@@ -1,5 +1,5 @@
-//! JSON values as `jsonb` compares them. Used by payloads only, to tell a repeat from a conflict,
-//! and only on text that a payload's own pass has found to be JSON.
+//! JSON values as `jsonb` compares them. Used by payloads and their digests only, to tell a repeat from
+//! a conflict, and only on text that a payload's own pass has found to be JSON.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -17,9 +17,9 @@ pub(super) enum Value<'a> {
 /// `digits * 10^exponent` without zeros at either end; zero has no digits, exponent or sign.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Number<'a> {
-    is_negative: bool,
-    digits: Cow<'a, str>,
-    exponent: i64,
+    pub(super) is_negative: bool,
+    pub(super) digits: Cow<'a, str>,
+    pub(super) exponent: i64,
 }
 
 /// Reads JSON; a text that is none reads as the part that is.

@@ -1,7 +1,7 @@
 //! `GET /admin/actors` and `POST /admin/actors/{name}/crash`: look at the actors, and kill them.
 
 use super::{HttpState, auth::TokenScope, body, error::ApiError, json, media};
-use crate::actors::{ActorStatus, ActorView, CrashMode, CrashPoint, NotCrashed};
+use crate::actors::{ActorKind, ActorStatus, ActorView, CrashMode, CrashPoint, NotCrashed};
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, Data, Path},
@@ -105,9 +105,10 @@ pub(super) async fn crash(
     media::check_json(&request)?;
     let (bytes, _permit) = body::read(&request, payload, &state).await?;
     let asked = crash_request(&bytes)?;
-    if asked.at != At::Now && !name.starts_with("persist-") {
+    let has_commits = name.starts_with("persist-") || *name == ActorKind::Retention.as_str();
+    if asked.at != At::Now && !has_commits {
         return Err(ApiError::Invalid {
-            detail: "only persist actors take \"at\"".to_owned(),
+            detail: "only persist actors and retention take \"at\"".to_owned(),
             errors: Vec::new(),
         });
     }

@@ -141,7 +141,9 @@ pub(super) async fn ready(state: Data<HttpState>) -> HttpResponse {
     if state.lifecycle.is_draining() {
         reasons.push("shutting down".to_owned());
     }
-    for status in state.roster.statuses() {
+    // Old events that are kept for longer keep nobody from publishing.
+    let statuses = state.roster.statuses();
+    for status in statuses.filter(|status| status.kind() != ActorKind::Retention) {
         if status.state() == ActorState::Failed {
             reasons.push(format!("{} has failed", status.name()));
         }

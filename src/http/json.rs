@@ -26,7 +26,7 @@ pub(super) fn bytes(body: Vec<u8>) -> HttpResponse {
 /// A stored event as every answer shows it.
 pub(super) fn push_event(out: &mut Vec<u8>, stored: &StoredEvent) {
     out.push(b'{');
-    wire::push_event_members(out, &stored.event);
+    wire::push_stored_members(out, stored);
     out.extend_from_slice(b",\"processed_at\":\"");
     out.extend_from_slice(stored.processed_at.to_string().as_bytes());
     out.extend_from_slice(b"\"}");

@@ -67,6 +67,8 @@ pub struct HttpState {
     pub dashboard: Dashboard,
     /// The requests so far.
     pub requests: RequestMeter,
+    /// The rules of retention as they are written, for show; `None` = everything is kept.
+    pub retention: Option<String>,
     /// The store's engine, for show.
     pub engine: &'static str,
     /// Whether the process is going down, and what it still has to answer.

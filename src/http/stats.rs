@@ -19,6 +19,20 @@ pub(super) struct Stats {
     queue_length: u64,
     #[schema(format = DateTime)]
     last_updated: String,
+    retention: Retention,
+}
+
+/// What age has taken, over all replicas.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Retention {
+    /// As in the setting; null where everything is kept.
+    #[schema(required)]
+    rules: Option<String>,
+    payloads_dropped_count: u64,
+    events_deleted_count: u64,
+    /// When a run last came to its end.
+    #[schema(required, format = DateTime)]
+    last_run_at: Option<String>,
 }
 
 pub(super) async fn totals(
@@ -49,6 +63,12 @@ pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
             .last_updated
             .unwrap_or_else(Timestamp::now)
             .to_string(),
+        retention: Retention {
+            rules: state.retention.clone(),
+            payloads_dropped_count: totals.payloads_dropped,
+            events_deleted_count: totals.events_deleted,
+            last_run_at: totals.retention_run_at.map(|at| at.to_string()),
+        },
     })
 }
 

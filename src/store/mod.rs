@@ -24,7 +24,7 @@
 //! whose key occurs earlier in the same group is a duplicate or a conflict of that one.
 //!
 //! Counters change in the same transaction as the rows they count: in every committed state
-//! `received = unique + duplicates`, and `unique` is the number of rows.
+//! `received = unique + duplicates`, and `unique` is the number of rows and of those that retention deleted.
 //!
 //! # Reading
 //! Readers share a small pool and see what is committed. An ascending walk stays below every
@@ -44,17 +44,19 @@ mod marks;
 mod plan;
 mod postgres;
 mod recent;
+mod retention;
 mod signal;
 mod sqlite;
 
 pub use error::StoreError;
 pub use hosts::{PostgresHosts, Wanted};
 pub use marks::{TopicMark, TopicMarks};
+pub use retention::{Expired, ExpiredBatch};
 pub use signal::{CommitSignal, CommitWaiter, Commits};
 
 use crate::domain::{
     Cursor, DeadLetter, EventBatch, EventId, EventPage, EventQuery, NewDeadLetter, Receipt,
-    StoredEvent, Timestamp, Topic,
+    RetentionRules, StoredEvent, Timestamp, Topic,
 };
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -192,6 +194,26 @@ pub trait DeadLetterStore: Send + Sync {
     fn delete(&self, id: i64) -> StoreFuture<'_, bool>;
 }
 
+/// Where retention works from.
+pub trait RetentionStore: Send + Sync {
+    /// Connects for a run through what has expired; `None` where another process is at it.
+    fn begin_run(
+        &self,
+        rules: Arc<RetentionRules>,
+    ) -> StoreFuture<'_, Option<Box<dyn RetentionRun>>>;
+}
+
+/// One run, on a connection of its own. It may be dropped at any point: a later one goes on from the last
+/// batch that was committed, and does nothing twice.
+pub trait RetentionRun: Send {
+    /// Looks at the next rows of the log, at most so many; `None` when the run is over. Changes no event.
+    fn next(&mut self, rows_max: u32) -> StoreFuture<'_, Option<ExpiredBatch>>;
+
+    /// Drops what the batch says, in one transaction. Does nothing where it is empty. Rows that somebody has
+    /// changed meanwhile are left for the next look.
+    fn expire<'a>(&'a mut self, batch: &'a ExpiredBatch) -> StoreFuture<'a, Expired>;
+}
+
 /// What has come in some topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
@@ -206,7 +228,7 @@ pub struct News {
 pub struct Totals {
     /// Events answered: the sum of the next two.
     pub received: u64,
-    /// Rows in `processed_events`.
+    /// Rows in `processed_events`, and those that retention has deleted.
     pub unique_processed: u64,
     /// Events whose key was stored already, conflicts among them.
     pub duplicate_dropped: u64,
@@ -218,6 +240,12 @@ pub struct Totals {
     pub topics: u64,
     /// Dead letters that are kept.
     pub dead_letters: u64,
+    /// Events that have lost their payload to retention.
+    pub payloads_dropped: u64,
+    /// Events that retention has deleted. They still count as unique.
+    pub events_deleted: u64,
+    /// When a run of retention last came to its end.
+    pub retention_run_at: Option<Timestamp>,
     /// When a counter last changed; `None` before the first time.
     pub last_updated: Option<Timestamp>,
 }
@@ -282,6 +310,8 @@ pub struct Store {
     pub reader: Arc<dyn EventReader>,
     /// For the bridge, and for those who look at what it could not store.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// For the RetentionActor.
+    pub retention: Arc<dyn RetentionStore>,
     /// Which engine it is, for logs: `postgres` or `sqlite`.
     pub engine: &'static str,
 }

@@ -1,10 +1,26 @@
 //! An event as JSON, as every answer shows it and the broker's stream carries it. Payloads go out
 //! as the text that they are, so their numbers never pass through a float.
 
-use crate::domain::Event;
+use crate::domain::{Event, StoredEvent};
 
 /// The five members of an event, without the braces around them.
-pub fn push_event_members(out: &mut Vec<u8>, event: &Event) {
+fn push_event_members(out: &mut Vec<u8>, event: &Event) {
+    push_names(out, event);
+    out.extend_from_slice(b",\"payload\":");
+    out.extend_from_slice(event.payload().as_str().as_bytes());
+}
+
+/// The members of an event that was stored. Where retention has dropped its payload that is null, and a
+/// sixth member says why.
+pub fn push_stored_members(out: &mut Vec<u8>, stored: &StoredEvent) {
+    if !stored.is_payload_dropped {
+        return push_event_members(out, &stored.event);
+    }
+    push_names(out, &stored.event);
+    out.extend_from_slice(b",\"payload\":null,\"payload_dropped\":true");
+}
+
+fn push_names(out: &mut Vec<u8>, event: &Event) {
     out.extend_from_slice(b"\"topic\":");
     push_string(out, event.topic().as_str());
     out.extend_from_slice(b",\"event_id\":");
@@ -13,8 +29,6 @@ pub fn push_event_members(out: &mut Vec<u8>, event: &Event) {
     out.extend_from_slice(event.timestamp().to_string().as_bytes());
     out.extend_from_slice(b"\",\"source\":");
     push_string(out, event.source().as_str());
-    out.extend_from_slice(b",\"payload\":");
-    out.extend_from_slice(event.payload().as_str().as_bytes());
 }
 
 /// An event as a JSON object.

@@ -15,7 +15,7 @@ mod ndjson;
 pub use cloudevents::{
     batch_from_cloudevents, event_from_cloudevents_binary, event_from_cloudevents_structured,
 };
-pub use encode::{event_to_json, push_event_members, push_string};
+pub use encode::{event_to_json, push_stored_members, push_string};
 pub use error::{FIELD_ERRORS_MAX, FieldError, WireError, WireErrorKind};
 pub use json::{batch_from_json, event_from_json};
 pub use ndjson::batch_from_ndjson;

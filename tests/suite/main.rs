@@ -34,6 +34,7 @@ mod rates;
 mod reading;
 mod reference;
 mod replicas;
+mod retention;
 mod stream;
 mod tail;
 mod tls;

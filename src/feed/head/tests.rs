@@ -65,6 +65,7 @@ impl Log {
         );
         self.state().events.push(StoredEvent {
             event,
+            is_payload_dropped: false,
             processed_at: Timestamp::now(),
             cursor: Cursor { txn, seq: 0 },
         });

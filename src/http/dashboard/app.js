@@ -37,6 +37,18 @@ function showHealth(health) {
   }
 }
 
+/** Where everything is kept, and always was, there is nothing to show. */
+function showRetention({ rules, payloads_dropped_count: dropped, events_deleted_count: deleted, last_run_at: at }) {
+  const isUsed = Boolean(rules || dropped || deleted);
+  for (const row of document.querySelectorAll(".aged")) {
+    row.hidden = !isUsed;
+    row.title = rules ? `RETENTION=${rules}` : "";
+  }
+  set("payloads-dropped", String(dropped));
+  set("events-deleted", String(deleted));
+  set("retention-run", at ? new Date(at).toLocaleTimeString([], { hour12: false }) : "–");
+}
+
 function showStats(stats, publish) {
   const { received_count: received, duplicate_dropped_count: duplicates } = stats;
   set("received", String(received));
@@ -49,6 +61,7 @@ function showStats(stats, publish) {
   set("topics-count", String(stats.topics_count));
   set("letters-count", String(stats.dead_letter_count));
   set("uptime", duration(stats.uptime_seconds));
+  showRetention(stats.retention);
   set("p50", milliseconds(publish.p50_ms));
   set("p99", milliseconds(publish.p99_ms));
 }

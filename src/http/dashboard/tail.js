@@ -83,7 +83,7 @@ function eventRow(event) {
     element("td", "topic", foreign(event.topic)),
     element("td", "id", foreign(event.event_id)),
     element("td", "source", foreign(event.source)),
-    element("td", "payload", opening(JSON.stringify(event.payload))),
+    event.payload_dropped ? element("td", "payload dropped", "dropped by age") : element("td", "payload", opening(JSON.stringify(event.payload))),
   );
   row.dataset.key = keyOf(event);
   return row;

@@ -13,6 +13,7 @@ use crate::{
     actors::{ActorKind, ActorState, LocalCounts},
     domain::Rejection,
     metrics::Page,
+    store::Totals,
 };
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -31,7 +32,7 @@ const GATHER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What has to be asked for elsewhere; none of what is out of reach.
 struct Gathered {
-    dead_letters: Option<u64>,
+    totals: Option<Totals>,
     held_back: Option<u64>,
     broker_entries: Option<u64>,
     process: Option<ProcessFigures>,
@@ -90,7 +91,7 @@ async fn gather(state: &HttpState) -> Gathered {
         web::block(ProcessFigures::read),
     );
     Gathered {
-        dead_letters: totals.map(|totals| totals.dead_letters),
+        totals,
         held_back,
         broker_entries,
         process: process.ok().flatten(),
@@ -181,9 +182,10 @@ fn readers(page: &mut Page, state: &HttpState, gathered: &Gathered) {
 }
 
 fn leftovers(page: &mut Page, gathered: &Gathered) {
-    if let Some(letters) = gathered.dead_letters {
+    if let Some(totals) = gathered.totals {
         page.gauge("oncelog_dead_letters", "Dead letters that are kept.")
-            .value(letters);
+            .value(totals.dead_letters);
+        retention(page, &totals);
     }
     if let Some(entries) = gathered.broker_entries {
         page.gauge(
@@ -204,6 +206,27 @@ fn rates(page: &mut Page, state: &HttpState) {
     );
     for (counted_by, calls) in refused {
         limited.sample(&[("client", counted_by)], calls);
+    }
+}
+
+/// From the database: which replica did it is of no interest, and a crash of it changes nothing.
+fn retention(page: &mut Page, totals: &Totals) {
+    page.counter(
+        "oncelog_retention_payloads_dropped_total",
+        "Events whose payload was dropped by age, over all replicas.",
+    )
+    .value(totals.payloads_dropped);
+    page.counter(
+        "oncelog_retention_events_deleted_total",
+        "Events that were deleted by age, over all replicas.",
+    )
+    .value(totals.events_deleted);
+    if let Some(at) = totals.retention_run_at {
+        page.gauge(
+            "oncelog_retention_last_run_timestamp_seconds",
+            "When a run last came to its end, on any replica.",
+        )
+        .value(at.unix_us() / 1_000_000);
     }
 }
 
@@ -241,7 +264,7 @@ fn actors(page: &mut Page, state: &HttpState) {
     );
     for view in &views {
         match view.kind {
-            ActorKind::Persist | ActorKind::RedisBridge => {
+            ActorKind::Persist | ActorKind::RedisBridge | ActorKind::Retention => {
                 links.sample(&[("actor", &view.name)], u8::from(view.is_connected));
             }
             ActorKind::Ingest | ActorKind::Stats => {}

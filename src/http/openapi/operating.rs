@@ -154,12 +154,12 @@ fn crash() -> Call {
     let name = string().min_length(Some(1));
     let crashing = value!({"status": "crashing", "actor": "persist-0", "incarnation": 1});
     let about = "It really panics, or stops, and its supervisor restarts it. Nothing that was \
-        accepted is lost. Only persist actors take \"at\"; around a commit an actor can only panic.";
+        accepted is lost. Only persist actors and retention take \"at\"; around a commit an actor can only panic.";
     let mut call = operate("crashActor", "Crash an actor", about)
         .guarded()
         .parameter(path(
             "name",
-            "ingest, persist-0 and on, stats, redis-bridge.",
+            "ingest, persist-0 and on, stats, redis-bridge, retention.",
             name,
         ))
         .answers(202, json("It is about to end.", "Crashing", crashing))

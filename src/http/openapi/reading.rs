@@ -110,11 +110,14 @@ fn topics() -> Call {
 
 fn stats() -> Call {
     let about = "received_count = unique_processed_count + duplicate_dropped_count, after any \
-        crash and from every replica. queue_length is what waits in the actors and in the broker.";
+        crash and from every replica. queue_length is what waits in the actors and in the broker. \
+        What retention drops or deletes stays counted, and is counted in retention besides.";
     let counters = value!({"received_count": 5, "unique_processed_count": 4,
         "duplicate_dropped_count": 1, "conflict_count": 0, "rejected_count": 0, "topics_count": 1,
         "dead_letter_count": 0, "uptime_seconds": 61.684, "queue_length": 0,
-        "last_updated": "2026-01-31T12:07:41.003211Z"});
+        "last_updated": "2026-01-31T12:07:41.003211Z",
+        "retention": {"rules": "*=90d", "payloads_dropped_count": 0, "events_deleted_count": 0,
+            "last_run_at": "2026-01-31T12:07:00.120345Z"}});
     read("getStats", "Read the counters", about)
         .answers(200, json("The counters.", "Stats", counters))
 }

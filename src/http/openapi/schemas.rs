@@ -29,6 +29,7 @@ pub(super) fn components() -> ComponentsBuilder {
         .schema_from::<publish::EventResult<'_>>()
         .schema_from::<broker::Queued<'_>>()
         .schema_from::<stats::Stats>()
+        .schema_from::<stats::Retention>()
         .schema_from::<topics::Listing<'_>>()
         .schema_from::<topics::Shown<'_>>()
         .schema_from::<dead_letters::Listing<'_>>()
@@ -97,7 +98,17 @@ fn event() -> Object {
 }
 
 fn stored_event() -> Object {
+    let either = SchemaType::from_iter([Type::Object, Type::Null]);
+    let payload = Object::builder()
+        .schema_type(either)
+        .description(Some("The payload; null where retention has dropped it."));
+    let is_dropped = Object::builder()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([true]))
+        .description(Some("There only where retention has dropped the payload."));
     event_members()
+        .property("payload", payload.build())
+        .property("payload_dropped", is_dropped.build())
         .property("processed_at", time().build())
         .required("processed_at")
         .build()

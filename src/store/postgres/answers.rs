@@ -22,6 +22,7 @@ pub(super) fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
             Source::parse(text("source")?).map_err(decode)?,
             Payload::parse(text("payload")?).map_err(decode)?,
         ),
+        is_payload_dropped: row.try_get("is_payload_dropped")?,
         processed_at: timestamp(row.try_get("processed_at")?)?,
         cursor: Cursor {
             txn: row.try_get("txn")?,
@@ -68,6 +69,10 @@ pub(super) fn topic_summary(row: PgRow) -> Result<TopicSummary, sqlx::Error> {
     reason = "the shape that try_map asks for"
 )]
 pub(super) fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
+    let time = |column: &str| {
+        let time: Option<DateTime<Utc>> = row.try_get(column)?;
+        time.map(timestamp).transpose()
+    };
     Ok(Totals {
         received: count(&row, "received")?,
         unique_processed: count(&row, "unique_processed")?,
@@ -76,10 +81,10 @@ pub(super) fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
         rejected: count(&row, "rejected")?,
         topics: count(&row, "topics")?,
         dead_letters: count(&row, "dead_letters")?,
-        last_updated: row
-            .try_get::<Option<DateTime<Utc>>, _>("last_updated")?
-            .map(timestamp)
-            .transpose()?,
+        payloads_dropped: count(&row, "payloads_dropped")?,
+        events_deleted: count(&row, "events_deleted")?,
+        retention_run_at: time("retention_run_at")?,
+        last_updated: time("last_updated")?,
     })
 }
 

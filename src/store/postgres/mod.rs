@@ -7,6 +7,7 @@ mod error;
 mod pool;
 mod reader;
 mod replica;
+mod retention;
 mod rows;
 mod servers;
 mod session;
@@ -21,6 +22,7 @@ use super::{
 };
 use reader::PostgresReader;
 use replica::Replica;
+use retention::PostgresRetention;
 pub(super) use rows::encode;
 use servers::Servers;
 use sqlx::{
@@ -111,7 +113,8 @@ pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<St
     };
     let reader = Arc::new(PostgresReader::new(Arc::clone(&database), replica));
     Ok(Store {
-        writers: Arc::new(PostgresWriters(database)),
+        writers: Arc::new(PostgresWriters(Arc::clone(&database))),
+        retention: Arc::new(PostgresRetention(database)),
         dead_letters: Arc::clone(&reader) as Arc<dyn DeadLetterStore>,
         reader,
         engine: "postgres",

@@ -167,7 +167,7 @@ async fn running(reading: &mut Reading<'_>) -> Result<(i64, i64), sqlx::Error> {
 // indexes hold no `seq`.
 
 const NEWEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
-        processed_at, txn, seq \
+        payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
     from processed_events \
     where txn <= $1 and (txn, seq) < ($1, $2) \
       and ($3::text is null or source = $3) \
@@ -176,7 +176,8 @@ const NEWEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::
     order by txn desc, seq desc limit $6";
 
 const NEWEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, processed_at, txn, seq \
+        payload::text as payload, payload_digest is not null as is_payload_dropped, \
+        processed_at, txn, seq \
     from processed_events \
     where topic = $7 and txn <= $1 and (txn, seq) < ($1, $2) \
       and ($3::text is null or source = $3) \
@@ -185,7 +186,7 @@ const NEWEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, 
     order by txn desc, seq desc limit $6";
 
 const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
-        processed_at, txn, seq \
+        payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
     from processed_events \
     where txn >= $1 and (txn, seq) > ($1, $2) \
       and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
@@ -195,7 +196,8 @@ const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::
     order by txn, seq limit $6";
 
 const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, processed_at, txn, seq \
+        payload::text as payload, payload_digest is not null as is_payload_dropped, \
+        processed_at, txn, seq \
     from processed_events \
     where topic = $7 and txn >= $1 and (txn, seq) > ($1, $2) \
       and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
@@ -247,6 +249,7 @@ impl EventReader for PostgresReader {
             let row = reading
                 .query(
                     "select topic, event_id, timestamp, source, payload::text as payload, \
+                        payload_digest is not null as is_payload_dropped, \
                         processed_at, txn, seq \
                  from processed_events where topic = $1 and event_id = $2",
                 )
@@ -365,7 +368,10 @@ impl EventReader for PostgresReader {
                         coalesce(sum(rejected_count), 0)::bigint as rejected, \
                         coalesce(sum(topics_count), 0)::bigint as topics, \
                         coalesce(sum(dead_letter_count), 0)::bigint as dead_letters, \
-                        max(updated_at) as last_updated \
+                        max(updated_at) as last_updated, \
+                        (select payloads_dropped from retention) as payloads_dropped, \
+                        (select events_deleted from retention) as events_deleted, \
+                        (select last_run_at from retention) as retention_run_at \
                  from system_stats",
                 )
                 .try_map(totals)

@@ -3,7 +3,7 @@
 
 use super::{answers::timestamp, rows::place_of};
 use crate::{
-    domain::{Outcome, Receipt, Timestamp},
+    domain::{Outcome, PayloadDigest, Receipt, Timestamp},
     store::{
         plan::{GroupPlan, compared},
         recent::Recollection,
@@ -126,17 +126,20 @@ pub(super) struct StoredRow {
 }
 
 impl StoredRow {
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the shape that try_map asks for"
-    )]
-    pub(super) fn read(row: PgRow) -> Result<Self, sqlx::Error> {
+    /// Where its payload was dropped, Postgres has compared the rest, and the digest is compared here.
+    pub(super) fn read(row: &PgRow, plan: &GroupPlan<'_>) -> Result<Self, sqlx::Error> {
+        let place = place_of(row.try_get("seq")?)?;
+        let mut says_the_same: bool = row.try_get("says_the_same")?;
+        if let Some(kept) = row.try_get::<Option<Vec<u8>>, _>("payload_digest")? {
+            says_the_same =
+                says_the_same && PayloadDigest::of(plan.event(place).payload()).is(&kept);
+        }
         Ok(Self {
-            place: place_of(row.try_get("seq")?)?,
+            place,
             stored_txn: row.try_get("txn")?,
             stored_seq: row.try_get("stored_seq")?,
             processed_at: timestamp(row.try_get("processed_at")?)?,
-            says_the_same: row.try_get("says_the_same")?,
+            says_the_same,
         })
     }
 

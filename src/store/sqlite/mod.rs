@@ -7,6 +7,7 @@
 mod dead_letters;
 mod error;
 mod reader;
+mod retention;
 mod rows;
 mod writer;
 
@@ -16,6 +17,7 @@ use super::{
 };
 use error::translate;
 use reader::SqliteReader;
+use retention::SqliteRetention;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     migrate::Migrator,
@@ -92,7 +94,8 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         pool(1, database.connect.clone()),
     ));
     Ok(Store {
-        writers: Arc::new(SqliteWriters(database)),
+        writers: Arc::new(SqliteWriters(Arc::clone(&database))),
+        retention: Arc::new(SqliteRetention(database)),
         dead_letters: Arc::clone(&reader) as Arc<dyn DeadLetterStore>,
         reader,
         engine: "sqlite",

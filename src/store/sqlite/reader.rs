@@ -40,27 +40,29 @@ impl SqliteReader {
 
 // One statement for each index and direction, as on Postgres.
 
-const NEWEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, processed_at \
+const NEWEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, \
+        payload_digest is not null as is_payload_dropped, processed_at \
     from processed_events \
     where seq < ?1 and (?2 is null or source = ?2) \
       and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
     order by seq desc limit ?5";
 
 const NEWEST_FIRST_OF_TOPIC: &str = "select seq, topic, event_id, timestamp, source, payload, \
-        processed_at \
+        payload_digest is not null as is_payload_dropped, processed_at \
     from processed_events \
     where topic = ?6 and seq < ?1 and (?2 is null or source = ?2) \
       and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
     order by seq desc limit ?5";
 
-const OLDEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, processed_at \
+const OLDEST_FIRST: &str = "select seq, topic, event_id, timestamp, source, payload, \
+        payload_digest is not null as is_payload_dropped, processed_at \
     from processed_events \
     where seq > ?1 and (?2 is null or source = ?2) \
       and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
     order by seq limit ?5";
 
 const OLDEST_FIRST_OF_TOPIC: &str = "select seq, topic, event_id, timestamp, source, payload, \
-        processed_at \
+        payload_digest is not null as is_payload_dropped, processed_at \
     from processed_events \
     where topic = ?6 and seq > ?1 and (?2 is null or source = ?2) \
       and (?3 is null or timestamp >= ?3) and (?4 is null or timestamp < ?4) \
@@ -104,7 +106,8 @@ impl EventReader for SqliteReader {
     ) -> StoreFuture<'a, Option<StoredEvent>> {
         Box::pin(async move {
             let row = sqlx::query(
-                "select seq, topic, event_id, timestamp, source, payload, processed_at \
+                "select seq, topic, event_id, timestamp, source, payload, \
+        payload_digest is not null as is_payload_dropped, processed_at \
                  from processed_events where topic = ? and event_id = ?",
             )
             .bind(topic.as_str())
@@ -138,8 +141,12 @@ impl EventReader for SqliteReader {
 
     fn end(&self) -> StoreFuture<'_, Cursor> {
         Box::pin(async move {
-            let last = sqlx::query_scalar("select coalesce(max(seq), 0) from processed_events")
-                .fetch_one(&self.pool);
+            // Not the last row: retention may have deleted it, and the end never goes back.
+            let last = sqlx::query_scalar(
+                "select coalesce( \
+                     (select seq from sqlite_sequence where name = 'processed_events'), 0)",
+            )
+            .fetch_one(&self.pool);
             let seq = self.within("end", last).await?;
             Ok(Cursor { txn: 0, seq })
         })
@@ -180,7 +187,10 @@ impl EventReader for SqliteReader {
                         coalesce(sum(rejected_count), 0) as rejected, \
                         coalesce(sum(topics_count), 0) as topics, \
                         coalesce(sum(dead_letter_count), 0) as dead_letters, \
-                        max(updated_at) as last_updated \
+                        max(updated_at) as last_updated, \
+                        (select payloads_dropped from retention) as payloads_dropped, \
+                        (select events_deleted from retention) as events_deleted, \
+                        (select last_run_at from retention) as retention_run_at \
                  from system_stats",
             )
             .try_map(totals)
@@ -234,6 +244,7 @@ fn stored_event(row: SqliteRow) -> Result<StoredEvent, sqlx::Error> {
             Source::parse(text("source")?).map_err(decode)?,
             Payload::parse(text("payload")?).map_err(decode)?,
         ),
+        is_payload_dropped: row.try_get("is_payload_dropped")?,
         processed_at: timestamp(row.try_get("processed_at")?)?,
         cursor: Cursor {
             txn: 0,
@@ -261,6 +272,10 @@ fn topic_summary(row: SqliteRow) -> Result<TopicSummary, sqlx::Error> {
     reason = "the shape that try_map asks for"
 )]
 fn totals(row: SqliteRow) -> Result<Totals, sqlx::Error> {
+    let time = |column: &str| {
+        let time: Option<i64> = row.try_get(column)?;
+        time.map(timestamp).transpose()
+    };
     Ok(Totals {
         received: count(&row, "received")?,
         unique_processed: count(&row, "unique_processed")?,
@@ -269,10 +284,10 @@ fn totals(row: SqliteRow) -> Result<Totals, sqlx::Error> {
         rejected: count(&row, "rejected")?,
         topics: count(&row, "topics")?,
         dead_letters: count(&row, "dead_letters")?,
-        last_updated: row
-            .try_get::<Option<i64>, _>("last_updated")?
-            .map(timestamp)
-            .transpose()?,
+        payloads_dropped: count(&row, "payloads_dropped")?,
+        events_deleted: count(&row, "events_deleted")?,
+        retention_run_at: time("retention_run_at")?,
+        last_updated: time("last_updated")?,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{
     within,
 };
 use crate::{
-    domain::{Cursor, Event, EventBatch, Outcome, Payload, Receipt, Timestamp},
+    domain::{Cursor, Event, EventBatch, Outcome, Payload, PayloadDigest, Receipt, Timestamp},
     store::{
         CommitSignal, Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, StoreOptions,
         TopicMarks, TxnId,
@@ -50,8 +50,8 @@ impl Statements {
     fn new() -> Self {
         Self {
             look_up: RowStatement::new(
-                "select k.column1 as number, p.timestamp, p.source, p.payload, p.processed_at, \
-                        p.txn \
+                "select k.column1 as number, p.timestamp, p.source, p.payload, p.payload_digest, \
+                        p.processed_at, p.txn \
                  from (values ",
                 |row| format!("({row},?,?)"),
                 ") as k cross join processed_events p \
@@ -416,9 +416,15 @@ fn verdicts(plan: &GroupPlan<'_>, found: &[Option<StoredRow>], own: Option<TxnId
 struct StoredRow {
     timestamp: Timestamp,
     source: String,
-    payload: Payload,
+    payload: StoredPayload,
     processed_at: Timestamp,
     txn: i64,
+}
+
+enum StoredPayload {
+    Kept(Payload),
+    /// By retention; what is left is its digest.
+    Dropped(Vec<u8>),
 }
 
 impl StoredRow {
@@ -426,7 +432,13 @@ impl StoredRow {
         Ok(Self {
             timestamp: timestamp(row.try_get("timestamp")?)?,
             source: row.try_get("source")?,
-            payload: Payload::parse(row.try_get::<String, _>("payload")?).map_err(decode)?,
+            payload: match row.try_get("payload_digest")? {
+                Some(digest) => StoredPayload::Dropped(digest),
+                None => {
+                    let text: String = row.try_get("payload")?;
+                    StoredPayload::Kept(Payload::parse(text).map_err(decode)?)
+                }
+            },
             processed_at: timestamp(row.try_get("processed_at")?)?,
             txn: row.try_get("txn")?,
         })
@@ -436,7 +448,10 @@ impl StoredRow {
         compared(
             self.timestamp == event.timestamp()
                 && self.source == event.source().as_str()
-                && self.payload.is_same_value_as(event.payload()),
+                && match &self.payload {
+                    StoredPayload::Kept(payload) => payload.is_same_value_as(event.payload()),
+                    StoredPayload::Dropped(digest) => PayloadDigest::of(event.payload()).is(digest),
+                },
         )
     }
 }

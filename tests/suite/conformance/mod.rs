@@ -5,6 +5,7 @@ mod fence;
 mod memory;
 mod payloads;
 mod reading;
+mod retention;
 mod sqlite;
 mod writing;
 

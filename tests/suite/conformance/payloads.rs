@@ -4,8 +4,8 @@
 use super::{Fixture, append, batch, event_with};
 use crate::support::Engine;
 use oncelog::domain::{
-    Outcome::{Conflict, Duplicate, Stored},
-    Payload,
+    Outcome::{self, Conflict, Duplicate, Stored},
+    Payload, PayloadDigest,
 };
 use proptest::{
     prelude::*,
@@ -14,6 +14,33 @@ use proptest::{
 };
 
 const CASES: usize = 300;
+
+/// Two values, and what the second one is under the key of the first.
+pub(super) const SPELLINGS: [(&str, &str, Outcome); 19] = [
+    ("1", "1.0", Duplicate),
+    ("100", "1e2", Duplicate),
+    ("0", "-0", Duplicate),
+    ("[1,2]", " [ 1 ,\n2 ] ", Duplicate),
+    ("\"é\"", "\"\\u00e9\"", Duplicate),
+    ("\"\u{1f600}\"", "\"\\uD83D\\ude00\"", Duplicate),
+    (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#, Duplicate),
+    (r#"{"a":1,"a":2}"#, r#"{"a":2}"#, Duplicate),
+    ("9007199254740992", "9007199254740993", Conflict),
+    (
+        "123456789012345678901234567890",
+        "123456789012345678901234567891",
+        Conflict,
+    ),
+    ("1e131071", "1e131070", Conflict),
+    ("1e-16383", "0", Conflict),
+    ("1", "\"1\"", Conflict),
+    ("1", "true", Conflict),
+    ("null", "{}", Conflict),
+    ("[1,2]", "[2,1]", Conflict),
+    ("\"é\"", "\"e\u{301}\"", Conflict),
+    ("\"a\"", "\"A\"", Conflict),
+    (r#"{"a":1,"a":2}"#, r#"{"a":1}"#, Conflict),
+];
 
 /// A JSON number in any spelling, of any size that `numeric` holds.
 fn number() -> impl Strategy<Value = String> {
@@ -65,14 +92,19 @@ fn object() -> impl Strategy<Value = String> {
     prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(" , ")))
 }
 
-async fn every_accepted_payload_comes_back_as_the_same_value(engine: Engine) {
-    let fixture = Fixture::open(engine).await;
+/// Texts that are payloads, of so many that were drawn.
+pub(super) fn random_payloads(drawn: usize) -> Vec<String> {
     let mut runner = TestRunner::new(Config::default());
     let strategy = object();
-    let mut payloads: Vec<String> = (0..CASES)
+    (0..drawn)
         .map(|_| strategy.new_tree(&mut runner).unwrap().current())
         .filter(|text| Payload::parse(text.clone()).is_ok())
-        .collect();
+        .collect()
+}
+
+async fn every_accepted_payload_comes_back_as_the_same_value(engine: Engine) {
+    let fixture = Fixture::open(engine).await;
+    let mut payloads = random_payloads(CASES);
     assert!(
         payloads.len() > CASES / 2,
         "only {} payloads",
@@ -98,6 +130,8 @@ async fn every_accepted_payload_comes_back_as_the_same_value(engine: Engine) {
             event.payload().is_same_value_as(found.payload()),
             "sent {sent}, came {came}"
         );
+        let digest = PayloadDigest::of(event.payload());
+        assert_eq!(digest, PayloadDigest::of(found.payload()), "{sent}");
         // A second opinion, as far as floats reach.
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text);
         if let (Ok(sent), Ok(came)) = (read(sent), read(came)) {
@@ -138,34 +172,7 @@ fn are_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
 async fn another_spelling_is_a_duplicate_and_another_value_a_conflict(engine: Engine) {
     let fixture = Fixture::open(engine).await;
     let mut writer = fixture.writer().await;
-    for (number, (first, second, expected)) in [
-        ("1", "1.0", Duplicate),
-        ("100", "1e2", Duplicate),
-        ("0", "-0", Duplicate),
-        ("[1,2]", " [ 1 ,\n2 ] ", Duplicate),
-        ("\"é\"", "\"\\u00e9\"", Duplicate),
-        ("\"\u{1f600}\"", "\"\\uD83D\\ude00\"", Duplicate),
-        (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#, Duplicate),
-        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#, Duplicate),
-        ("9007199254740992", "9007199254740993", Conflict),
-        (
-            "123456789012345678901234567890",
-            "123456789012345678901234567891",
-            Conflict,
-        ),
-        ("1e131071", "1e131070", Conflict),
-        ("1e-16383", "0", Conflict),
-        ("1", "\"1\"", Conflict),
-        ("1", "true", Conflict),
-        ("null", "{}", Conflict),
-        ("[1,2]", "[2,1]", Conflict),
-        ("\"é\"", "\"e\u{301}\"", Conflict),
-        ("\"a\"", "\"A\"", Conflict),
-        (r#"{"a":1,"a":2}"#, r#"{"a":1}"#, Conflict),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, (first, second, expected)) in SPELLINGS.into_iter().enumerate() {
         let id = number.to_string();
         let said = |value: &str| event_with("spellings", &id, &format!("{{\"value\":{value}}}"));
         append(&mut *writer, &[batch(vec![said(first)])]).await;

@@ -99,6 +99,19 @@ impl Database {
         .unwrap()
     }
 
+    /// Has every event that is stored now be stored two days earlier.
+    pub(crate) async fn age_two_days(&self) {
+        let statement = match self.engine {
+            Engine::Postgres => {
+                "update processed_events set processed_at = processed_at - interval '2 days'"
+            }
+            Engine::Sqlite => {
+                "update processed_events set processed_at = processed_at - 172800000000"
+            }
+        };
+        self.execute(statement).await;
+    }
+
     /// Does something to the database that the service knows nothing of.
     pub(crate) async fn execute(&self, statement: &'static str) {
         match self.engine {

@@ -1,0 +1,244 @@
+//! Retention on SQLite: reads what is due and hashes it while others write, and takes the write lock for
+//! the change alone. Driven by the RetentionActor through the seam.
+//!
+//! Two processes on one file may both be at it: what one has dropped the other one does not find.
+
+use super::{Database, reader::decode, rows::RowStatement, within};
+use crate::{
+    domain::{Cursor, Payload, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
+    store::{
+        Expired, ExpiredBatch, RetentionRun, RetentionStore, StoreFuture,
+        retention::{MetRow, Walks},
+    },
+};
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use std::{collections::HashMap, sync::Arc};
+
+pub(super) struct SqliteRetention(pub(super) Arc<Database>);
+
+struct SqliteRun {
+    connection: SqliteConnection,
+    database: Arc<Database>,
+    rules: Arc<RetentionRules>,
+    walks: Walks,
+    drop: RowStatement,
+    delete: RowStatement,
+}
+
+impl RetentionStore for SqliteRetention {
+    fn begin_run(
+        &self,
+        rules: Arc<RetentionRules>,
+    ) -> StoreFuture<'_, Option<Box<dyn RetentionRun>>> {
+        Box::pin(async move {
+            self.0.migrate().await?;
+            let mut connection = self.0.connect_with(&self.0.connect).await?;
+            let mut walks = Walks::of(&rules);
+            let begin = begin(&mut connection, &mut walks);
+            within(self.0.options, "begin retention", begin).await?;
+            Ok(Some(Box::new(SqliteRun {
+                connection,
+                database: Arc::clone(&self.0),
+                rules,
+                walks,
+                drop: RowStatement::new(
+                    "with e (seq, digest) as (values ",
+                    |_| "(?,?)".to_owned(),
+                    ") update processed_events set payload = '{}', payload_digest = e.digest \
+                     from e where processed_events.seq = e.seq and payload_digest is null",
+                ),
+                delete: RowStatement::new(
+                    "delete from processed_events where seq in (",
+                    |_| "?".to_owned(),
+                    ")",
+                ),
+            }) as Box<dyn RetentionRun>))
+        })
+    }
+}
+
+/// Reads how far the walks have come.
+async fn begin(connection: &mut SqliteConnection, walks: &mut Walks) -> Result<(), sqlx::Error> {
+    for walk in walks.all() {
+        let seq = sqlx::query_scalar("select seq from retention_walks where walk = ?")
+            .bind(&walk.name)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if let Some(seq) = seq {
+            walk.place = Cursor { txn: 0, seq };
+        }
+    }
+    Ok(())
+}
+
+impl SqliteRun {
+    async fn look(&mut self, rows_max: u32) -> Result<Option<ExpiredBatch>, sqlx::Error> {
+        let now = Timestamp::now().unix_us();
+        let Some(walk) = self.walks.present() else {
+            sqlx::query("update retention set last_run_at = ?")
+                .bind(now)
+                .execute(&mut self.connection)
+                .await?;
+            return Ok(None);
+        };
+        // Before the rows: what is changed after this is noticed.
+        let changes = changes(&mut self.connection).await?;
+        let age_us = i64::try_from(walk.expiry.age.as_micros()).unwrap_or(i64::MAX);
+        let rows = sqlx::query(
+            "select seq, topic, event_id, payload_digest is not null as is_dropped, \
+                    processed_at <= ? as is_due \
+             from processed_events where seq > ? order by seq limit ?",
+        )
+        .bind(now.saturating_sub(age_us))
+        .bind(walk.place.seq)
+        .bind(i64::from(rows_max))
+        .try_map(met_row)
+        .fetch_all(&mut self.connection)
+        .await?;
+        let is_all = rows.len() < usize::try_from(rows_max).unwrap_or(usize::MAX);
+        let (mut batch, is_over) = walk.choose(&self.rules, rows, is_all);
+        walk.is_over = is_over;
+        batch.changes = changes;
+        if walk.expiry.mode == RetentionMode::DropPayload && !batch.is_empty() {
+            let after = walk.place.seq;
+            self.digest(&mut batch, after).await?;
+        }
+        Ok(Some(batch))
+    }
+
+    /// Reads the payloads one by one, so that no more than one is held.
+    async fn digest(&mut self, batch: &mut ExpiredBatch, after: i64) -> Result<(), sqlx::Error> {
+        let rows = batch.rows.iter_mut();
+        let mut chosen: HashMap<i64, &mut Option<PayloadDigest>> =
+            rows.map(|row| (row.place.seq, &mut row.digest)).collect();
+        let mut payloads = sqlx::query(
+            "select seq, payload from processed_events \
+             where seq > ? and seq <= ? and payload_digest is null",
+        )
+        .bind(after)
+        .bind(batch.place.seq)
+        .fetch(&mut self.connection);
+        while let Some(row) = payloads.try_next().await? {
+            if let Some(digest) = chosen.get_mut(&row.try_get("seq")?) {
+                let payload = Payload::parse(row.try_get::<String, _>("payload")?);
+                **digest = Some(PayloadDigest::of(&payload.map_err(decode)?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn change(&mut self, batch: &ExpiredBatch) -> Result<Expired, sqlx::Error> {
+        let Some(walk) = self.walks.present() else {
+            return Ok(Expired::default());
+        };
+        let mut changed = 0;
+        // Looked at in vain: once at the end is often enough to note that.
+        if !batch.is_empty() || (walk.is_over && walk.place != batch.place) {
+            let (name, mode) = (walk.name.clone(), walk.expiry.mode);
+            sqlx::raw_sql("begin immediate")
+                .execute(&mut self.connection)
+                .await?;
+            // Should this fail, the connection is given up, and with it the transaction.
+            changed = self.fill_transaction(&name, mode, batch).await?;
+            sqlx::raw_sql("commit")
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(self.walks.has_changed(batch, changed))
+    }
+
+    async fn fill_transaction(
+        &mut self,
+        walk: &str,
+        mode: RetentionMode,
+        batch: &ExpiredBatch,
+    ) -> Result<u64, sqlx::Error> {
+        if changes(&mut self.connection).await? != batch.changes {
+            return Ok(0);
+        }
+        let mut changed = 0;
+        let count = match mode {
+            RetentionMode::DropPayload => {
+                for (sql, rows) in self.drop.pieces(&batch.rows) {
+                    let mut query = sqlx::query(AssertSqlSafe(sql));
+                    for row in rows {
+                        let digest = row.digest.as_ref().map(PayloadDigest::as_bytes);
+                        query = query.bind(row.place.seq).bind(digest);
+                    }
+                    changed += query.execute(&mut self.connection).await?.rows_affected();
+                }
+                "update retention set payloads_dropped = payloads_dropped + ?"
+            }
+            RetentionMode::Delete => {
+                for (sql, rows) in self.delete.pieces(&batch.rows) {
+                    let mut query = sqlx::query(AssertSqlSafe(sql));
+                    for row in rows {
+                        query = query.bind(row.place.seq);
+                    }
+                    changed += query.execute(&mut self.connection).await?.rows_affected();
+                }
+                "update retention set events_deleted = events_deleted + ?"
+            }
+        };
+        sqlx::query(count)
+            .bind(i64::try_from(changed).unwrap_or(i64::MAX))
+            .execute(&mut self.connection)
+            .await?;
+        if changed == batch.rows.len() as u64 {
+            sqlx::query(
+                "insert into retention_walks (walk, seq, updated_at) values (?, ?, ?) \
+                 on conflict (walk) do update set \
+                     seq = excluded.seq, updated_at = excluded.updated_at",
+            )
+            .bind(walk)
+            .bind(batch.place.seq)
+            .bind(Timestamp::now().unix_us())
+            .execute(&mut self.connection)
+            .await?;
+        }
+        Ok(changed)
+    }
+}
+
+/// Rows that were deleted or changed, but for payloads that were dropped.
+async fn changes(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select statements from deletions")
+        .fetch_one(connection)
+        .await
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that try_map asks for"
+)]
+fn met_row(row: SqliteRow) -> Result<MetRow, sqlx::Error> {
+    Ok(MetRow {
+        topic: row.try_get("topic")?,
+        event_id: row.try_get("event_id")?,
+        place: Cursor {
+            txn: 0,
+            seq: row.try_get("seq")?,
+        },
+        // One count of changes stands for all rows.
+        version: String::new(),
+        is_due: row.try_get("is_due")?,
+        is_dropped: row.try_get("is_dropped")?,
+    })
+}
+
+impl RetentionRun for SqliteRun {
+    fn next(&mut self, rows_max: u32) -> StoreFuture<'_, Option<ExpiredBatch>> {
+        Box::pin(async move {
+            let options = self.database.options;
+            within(options, "look for what has expired", self.look(rows_max)).await
+        })
+    }
+
+    fn expire<'a>(&'a mut self, batch: &'a ExpiredBatch) -> StoreFuture<'a, Expired> {
+        Box::pin(async move {
+            let options = self.database.options;
+            within(options, "expire", self.change(batch)).await
+        })
+    }
+}
