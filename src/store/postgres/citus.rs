@@ -8,7 +8,7 @@ use super::pool::Reading;
 pub(super) const DISTRIBUTE: &str = include_str!("../../../migrations/citus/distribute.sql");
 
 pub(super) const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, processed_at, txn, seq \
+        payload::text as payload, payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
     from processed_events \
     where txn >= $1 and (txn, seq) > ($1, $2) and txn < $7 \
       and ($3::text is null or source = $3) \
@@ -17,7 +17,7 @@ pub(super) const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source
     order by txn, seq limit $6";
 
 pub(super) const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, processed_at, txn, seq \
+        payload::text as payload, payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
     from processed_events \
     where topic = $7 and txn >= $1 and (txn, seq) > ($1, $2) and txn < $8 \
       and ($3::text is null or source = $3) \
