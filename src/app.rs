@@ -2,10 +2,12 @@
 //! the actors and the HTTP server, wires them together, and takes them down in order.
 
 mod actors;
+mod expect;
 mod listener;
 mod open_files;
 mod pace;
 mod server;
+mod unread;
 
 use crate::{
     bridge::Pause,

@@ -2,6 +2,7 @@
 //! client could send a byte of the next head and keep its connection for ever. Used by `server`, between a
 //! client's connection and actix-web.
 
+use super::unread::Unread;
 use actix_web::{
     body::{BodySize, MessageBody},
     web::Bytes,
@@ -172,17 +173,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     }
 }
 
-/// An answer's body, during which what the client sends may be of a request that has to wait its turn.
+/// An answer's body, during which what the client sends may be of a request that has to wait its turn, or of the
+/// one that is answered.
 pub(super) struct PacedBody<B> {
     body: B,
     _under_way: Option<UnderWay>,
+    _unread: Option<Unread>,
 }
 
 impl<B> PacedBody<B> {
-    pub(super) fn new(body: B, under_way: Option<UnderWay>) -> Self {
+    pub(super) fn new(body: B, under_way: Option<UnderWay>, unread: Option<Unread>) -> Self {
         Self {
             body,
             _under_way: under_way,
+            _unread: unread,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{
     LINGER,
+    expect::OnDemand,
     listener::Listener,
     pace::{Pace, Paced, PacedBody},
+    unread::RequestBody,
 };
 use crate::{
     config::{Config, Scope},
@@ -149,6 +151,7 @@ fn answers<T: Stream>(
     let application = application(state)
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
+    let application = OnDemand::new(map_config(application, |()| AppConfig::default()));
     HttpService::build()
         .graceful_shutdown_signal(move || {
             let draining = draining.clone();
@@ -160,7 +163,8 @@ fn answers<T: Stream>(
         .on_connect_ext(|connection: &Paced<T>, data: &mut Extensions| {
             data.insert(connection.pace().clone());
         })
-        .finish(map_config(application, |()| AppConfig::default()))
+        .expect(application.expecting())
+        .finish(application.answering())
 }
 
 fn application(
@@ -176,12 +180,14 @@ fn application(
 > {
     let (lifecycle, requests) = (state.lifecycle.clone(), state.requests.clone());
     let hosts = state.hosts.clone();
+    let body_timeout = state.limits.body_timeout;
     App::new()
         .app_data(Data::new(state))
-        .wrap_fn(move |request, service| {
+        .wrap_fn(move |mut request, service| {
             let under_way = request.conn_data::<Pace>().map(Pace::begin);
             let (in_flight, requests) = (lifecycle.enter(), requests.clone());
             let arrived = Instant::now();
+            let body = RequestBody::of(&mut request);
             let response = match hosts.refusal(&request) {
                 Some(refusal) => Either::Left(ready(Ok(request.into_response(refusal)))),
                 None => Either::Right(service.call(request)),
@@ -189,12 +195,16 @@ fn application(
             async move {
                 let mut response = response.await?;
                 requests.add(&response, arrived.elapsed());
-                if in_flight.is_last() {
+                let unread = match body {
+                    Some(body) => body.finish(body_timeout).await,
+                    None => None,
+                };
+                if in_flight.is_last() || unread.is_some() {
                     let head = response.response_mut().head_mut();
                     head.set_connection_type(ConnectionType::Close);
                 }
                 drop(in_flight);
-                Ok(response.map_body(|_, body| PacedBody::new(body, under_way)))
+                Ok(response.map_body(|_, body| PacedBody::new(body, under_way, unread)))
             }
         })
         .configure(http::routes)

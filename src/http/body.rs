@@ -28,9 +28,17 @@ pub(super) async fn read(
     state: &HttpState,
 ) -> Result<(Bytes, BytesPermit), ApiError> {
     let encoding = encoding::of(request)?;
+    let max_bytes = state.limits.body_bytes_max;
+    if expected_bytes(request) > max_bytes {
+        // Who asks before he sends it is told at once.
+        if !request.head().expect() {
+            throw_away(payload).await;
+        }
+        return Err(ApiError::BodyTooLarge { max_bytes });
+    }
     let deadline = Instant::now() + state.limits.body_timeout;
     let Some(encoding) = encoding else {
-        let whole = Whole::expecting(expected_bytes(request).min(state.limits.body_bytes_max));
+        let whole = Whole::expecting(expected_bytes(request));
         return collect(whole, payload, state, deadline)
             .await
             .map(|(whole, permit)| (whole.bytes(), permit));
@@ -38,7 +46,6 @@ pub(super) async fn read(
     let (chunks, encoded) = collect(VecDeque::new(), payload, state, deadline).await?;
     let body = Encoded::new(chunks, encoded);
     let mut permit = state.ingest.admission().bytes_permit();
-    let max_bytes = state.limits.body_bytes_max;
     let decoded = body.decode(encoding, &state.decoders, max_bytes, deadline, &mut permit);
     Ok((decoded.await?, permit))
 }

@@ -38,3 +38,4 @@ mod retention;
 mod stream;
 mod tail;
 mod tls;
+mod unread;
