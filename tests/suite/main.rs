@@ -14,6 +14,7 @@ mod support;
 
 mod access;
 mod architecture;
+mod compose;
 mod conformance;
 mod crashes;
 mod dashboard;
