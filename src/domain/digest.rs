@@ -2,7 +2,7 @@
 //! ever. Made by the store when it drops one, and when an event comes again.
 
 use super::{
-    Payload,
+    ForeignPayload, Payload,
     json::{self, Value},
 };
 use sha2::{Digest, Sha256};
@@ -10,6 +10,8 @@ use std::fmt;
 
 /// Before everything that is hashed. Digests are kept for ever, so another form needs another name.
 const FORM: &[u8] = b"oncelog payload 1\n";
+/// The same for what is no payload: no event that comes has the same digest.
+const FOREIGN_FORM: &[u8] = b"oncelog foreign payload 1\n";
 
 /// SHA-256 of a payload's value: payloads have the same digest where they are the same JSON value, in
 /// whatever spelling, and in every process.
@@ -22,6 +24,17 @@ impl PayloadDigest {
         let mut hash = Sha256::new_with_prefix(FORM);
         add_value(&mut hash, &json::read(payload.as_str()));
         Self(hash.finalize().into())
+    }
+
+    /// Of what a database holds.
+    pub fn of_stored(stored: &Result<Payload, ForeignPayload>) -> Self {
+        match stored {
+            Ok(payload) => Self::of(payload),
+            Err(foreign) => {
+                let hash = Sha256::new_with_prefix(FOREIGN_FORM);
+                Self(hash.chain_update(foreign.as_str()).finalize().into())
+            }
+        }
     }
 
     /// The bytes that are kept.
@@ -139,6 +152,17 @@ mod tests {
             for other in &all[number + 1..] {
                 assert!(digest(one) != digest(other), "{one} {other}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_payload_has_a_digest_that_no_payload_has() {
+        let foreign = |text: &str| PayloadDigest::of_stored(&Payload::stored(text.to_owned()));
+        assert!(foreign("{}") == digest("{}"));
+        for text in ["[]", "null", "{", "\"{}\""] {
+            assert!(foreign(text) == foreign(text));
+            assert!(foreign(text) != foreign("1"));
+            assert!(foreign(text) != digest("{}"));
         }
     }
 

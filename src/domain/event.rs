@@ -1,6 +1,6 @@
 //! An event, before and after it is stored.
 
-use super::{Cursor, EventId, Payload, Source, Timestamp, Topic};
+use super::{Cursor, EventId, ForeignPayload, Payload, Source, Timestamp, Topic};
 
 /// One event as its producer sent it. Each part has been checked by its own constructor, so an
 /// `Event` is true and the database takes it.
@@ -80,10 +80,12 @@ impl Event {
 /// An event as it is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// What its producer sent; with an empty payload where that has been dropped.
+    /// What its producer sent; with an empty payload where there is none of a producer's.
     pub event: Event,
     /// Whether retention has dropped its payload.
     pub is_payload_dropped: bool,
+    /// What stands in the payload's place, where somebody has put it there by hand.
+    pub foreign_payload: Option<ForeignPayload>,
     /// When it was stored.
     pub processed_at: Timestamp,
     /// Where it stands in the order of storing.

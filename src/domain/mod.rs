@@ -21,7 +21,7 @@ pub use dead_letter::{DEAD_LETTER_BYTES_MAX, DeadLetter, NewDeadLetter};
 pub use digest::PayloadDigest;
 pub use event::{Event, StoredEvent};
 pub use outcome::{Outcome, Receipt};
-pub use payload::{PAYLOAD_DEPTH_MAX, Payload, PayloadError};
+pub use payload::{ForeignPayload, PAYLOAD_DEPTH_MAX, Payload, PayloadError};
 pub use query::{EventPage, EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 pub use rejection::Rejection;
 pub use retention::{Expiry, RetentionMode, RetentionRule, RetentionRules, TopicPattern};

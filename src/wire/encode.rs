@@ -1,7 +1,7 @@
 //! An event as JSON, as every answer shows it and the broker's stream carries it. Payloads go out
 //! as the text that they are, so their numbers never pass through a float.
 
-use crate::domain::{Event, StoredEvent};
+use crate::domain::{Event, ForeignPayload, StoredEvent};
 
 /// The five members of an event, without the braces around them.
 fn push_event_members(out: &mut Vec<u8>, event: &Event) {
@@ -11,13 +11,22 @@ fn push_event_members(out: &mut Vec<u8>, event: &Event) {
 }
 
 /// The members of an event that was stored. Where retention has dropped its payload that is null, and a
-/// sixth member says why.
+/// sixth member says why. What was put there by hand is shown as the JSON that it is, or as a string.
 pub fn push_stored_members(out: &mut Vec<u8>, stored: &StoredEvent) {
-    if !stored.is_payload_dropped {
-        return push_event_members(out, &stored.event);
+    if stored.is_payload_dropped {
+        push_names(out, &stored.event);
+        out.extend_from_slice(b",\"payload\":null,\"payload_dropped\":true");
+        return;
     }
+    let Some(foreign) = &stored.foreign_payload else {
+        return push_event_members(out, &stored.event);
+    };
     push_names(out, &stored.event);
-    out.extend_from_slice(b",\"payload\":null,\"payload_dropped\":true");
+    out.extend_from_slice(b",\"payload\":");
+    match foreign {
+        ForeignPayload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        ForeignPayload::Text(text) => push_string(out, text),
+    }
 }
 
 fn push_names(out: &mut Vec<u8>, event: &Event) {

@@ -21,6 +21,7 @@ mod dashboard;
 mod disk;
 mod errors;
 mod faults;
+mod foreign;
 mod formats;
 mod kubernetes;
 mod logs;

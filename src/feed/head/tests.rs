@@ -66,6 +66,7 @@ impl Log {
         self.state().events.push(StoredEvent {
             event,
             is_payload_dropped: false,
+            foreign_payload: None,
             processed_at: Timestamp::now(),
             cursor: Cursor { txn, seq: 0 },
         });

@@ -99,9 +99,9 @@ fn event() -> Object {
 
 fn stored_event() -> Object {
     let either = SchemaType::from_iter([Type::Object, Type::Null]);
-    let payload = Object::builder()
-        .schema_type(either)
-        .description(Some("The payload; null where retention has dropped it."));
+    let payload = Object::builder().schema_type(either).description(Some(
+        "The payload; null where retention has dropped it. Any JSON where it was put in by hand.",
+    ));
     let is_dropped = Object::builder()
         .schema_type(Type::Boolean)
         .enum_values(Some([true]))

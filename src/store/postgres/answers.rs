@@ -14,14 +14,16 @@ use std::error::Error;
 )]
 pub(super) fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
     let text = |column: &str| row.try_get::<String, _>(column);
+    let stored = Payload::stored(text("payload")?);
     Ok(StoredEvent {
         event: Event::new(
             Topic::parse(text("topic")?).map_err(decode)?,
             EventId::parse(text("event_id")?).map_err(decode)?,
             timestamp(row.try_get("timestamp")?)?,
             Source::parse(text("source")?).map_err(decode)?,
-            Payload::parse(text("payload")?).map_err(decode)?,
+            stored.clone().unwrap_or_else(|_| Payload::empty()),
         ),
+        foreign_payload: stored.err(),
         is_payload_dropped: row.try_get("is_payload_dropped")?,
         processed_at: timestamp(row.try_get("processed_at")?)?,
         cursor: Cursor {

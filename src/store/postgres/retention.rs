@@ -161,9 +161,9 @@ impl PostgresRun {
         while let Some(row) = payloads.try_next().await? {
             // Postgres counts from 1.
             let number = usize::try_from(row.try_get::<i64, _>("number")? - 1).map_err(decode)?;
-            let payload = Payload::parse(row.try_get::<String, _>("payload")?).map_err(decode)?;
+            let payload = Payload::stored(row.try_get::<String, _>("payload")?);
             if let Some(digest) = digests.get_mut(number) {
-                *digest = Some(PayloadDigest::of(&payload));
+                *digest = Some(PayloadDigest::of_stored(&payload));
             }
         }
         drop(payloads);

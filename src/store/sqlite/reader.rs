@@ -4,8 +4,8 @@
 use super::{Database, within};
 use crate::{
     domain::{
-        Cursor, Event, EventId, EventPage, EventQuery, Order, Payload, Source, StoredEvent,
-        Timestamp, Topic,
+        Cursor, Event, EventId, EventPage, EventQuery, ForeignPayload, Order, Payload, Source,
+        StoredEvent, Timestamp, Topic,
     },
     store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
 };
@@ -236,20 +236,36 @@ impl EventReader for SqliteReader {
 )]
 fn stored_event(row: SqliteRow) -> Result<StoredEvent, sqlx::Error> {
     let text = |column: &str| row.try_get::<String, _>(column);
+    let stored = stored_payload(&row)?;
     Ok(StoredEvent {
         event: Event::new(
             Topic::parse(text("topic")?).map_err(decode)?,
             EventId::parse(text("event_id")?).map_err(decode)?,
             timestamp(row.try_get("timestamp")?)?,
             Source::parse(text("source")?).map_err(decode)?,
-            Payload::parse(text("payload")?).map_err(decode)?,
+            stored.clone().unwrap_or_else(|_| Payload::empty()),
         ),
+        foreign_payload: stored.err(),
         is_payload_dropped: row.try_get("is_payload_dropped")?,
         processed_at: timestamp(row.try_get("processed_at")?)?,
         cursor: Cursor {
             txn: 0,
             seq: row.try_get("seq")?,
         },
+    })
+}
+
+/// A text by its declaration, which SQLite does not check for being one.
+pub(super) fn stored_payload(
+    row: &SqliteRow,
+) -> Result<Result<Payload, ForeignPayload>, sqlx::Error> {
+    let bytes: Vec<u8> = row.try_get("payload")?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => Payload::stored(text),
+        Err(error) => {
+            let text = String::from_utf8_lossy(error.as_bytes());
+            Err(ForeignPayload::Text(text.into_owned().into()))
+        }
     })
 }
 

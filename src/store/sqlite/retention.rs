@@ -3,9 +3,9 @@
 //!
 //! Two processes on one file may both be at it: what one has dropped the other one does not find.
 
-use super::{Database, reader::decode, rows::RowStatement, within};
+use super::{Database, reader::stored_payload, rows::RowStatement, within};
 use crate::{
-    domain::{Cursor, Payload, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
+    domain::{Cursor, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
     store::{
         Expired, ExpiredBatch, RetentionRun, RetentionStore, StoreFuture,
         retention::{MetRow, Walks},
@@ -121,8 +121,7 @@ impl SqliteRun {
         .fetch(&mut self.connection);
         while let Some(row) = payloads.try_next().await? {
             if let Some(digest) = chosen.get_mut(&row.try_get("seq")?) {
-                let payload = Payload::parse(row.try_get::<String, _>("payload")?);
-                **digest = Some(PayloadDigest::of(&payload.map_err(decode)?));
+                **digest = Some(PayloadDigest::of_stored(&stored_payload(&row)?));
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! is not there is inserted, and no insert can conflict.
 
 use super::{
-    reader::{decode, timestamp},
+    reader::{decode, stored_payload, timestamp},
     rows::RowStatement,
     within,
 };
@@ -423,6 +423,8 @@ struct StoredRow {
 
 enum StoredPayload {
     Kept(Payload),
+    /// By hand: no event is the same.
+    Foreign,
     /// By retention; what is left is its digest.
     Dropped(Vec<u8>),
 }
@@ -434,10 +436,7 @@ impl StoredRow {
             source: row.try_get("source")?,
             payload: match row.try_get("payload_digest")? {
                 Some(digest) => StoredPayload::Dropped(digest),
-                None => {
-                    let text: String = row.try_get("payload")?;
-                    StoredPayload::Kept(Payload::parse(text).map_err(decode)?)
-                }
+                None => stored_payload(row)?.map_or(StoredPayload::Foreign, StoredPayload::Kept),
             },
             processed_at: timestamp(row.try_get("processed_at")?)?,
             txn: row.try_get("txn")?,
@@ -450,6 +449,7 @@ impl StoredRow {
                 && self.source == event.source().as_str()
                 && match &self.payload {
                     StoredPayload::Kept(payload) => payload.is_same_value_as(event.payload()),
+                    StoredPayload::Foreign => false,
                     StoredPayload::Dropped(digest) => PayloadDigest::of(event.payload()).is(digest),
                 },
         )
