@@ -37,6 +37,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', num_args = 0..=1)]
     #[arg(default_missing_value = "1,2,4", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) replicas: Vec<u8>,
+    /// The server straight on Postgres and through pgbouncer in turns. With --only batch1000, batch100, single256
+    /// or single64, otherwise all of these
+    #[arg(long, conflicts_with = "replicas")]
+    pub(crate) pooler: bool,
     /// Draw throughput against these: connections, batches, rows; without a value all of them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0..=1)]
     #[arg(default_missing_value = "connections,batches,rows")]
@@ -102,8 +106,14 @@ impl Args {
         is_named && !self.replicas.is_empty()
     }
 
+    /// Whether `--pooler` asks for this workload.
+    pub(crate) fn wants_pooler(&self, workload: &str) -> bool {
+        let is_named = self.only.is_empty() || self.only.iter().any(|name| name == workload);
+        is_named && self.pooler
+    }
+
     pub(crate) fn wants(&self, workload: &str, is_main: bool) -> bool {
-        if !self.replicas.is_empty() {
+        if !self.replicas.is_empty() || self.pooler {
             return false;
         }
         if self.only.is_empty() {

@@ -15,6 +15,7 @@ mod load;
 mod meters;
 mod peers;
 mod plots;
+mod pooler;
 mod prefill;
 mod raw;
 mod replicas;
@@ -214,6 +215,9 @@ async fn run(args: Args) -> Result<()> {
     }
     if let Err(error) = replicas::measure(&mut lab, cores).await {
         lab.failures.push(format!("replicas: {error:#}"));
+    }
+    if let Err(error) = pooler::measure(&mut lab, cores).await {
+        lab.failures.push(format!("pooler: {error:#}"));
     }
     if let Err(error) = plots::measure(&mut lab, cores).await {
         lab.failures.push(format!("plots: {error:#}"));

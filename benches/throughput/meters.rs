@@ -13,6 +13,8 @@ pub(crate) struct Meters {
     pub(crate) servers: Vec<u32>,
     /// The postmaster, for itself and its children.
     pub(crate) postgres: u32,
+    /// What stands before it, if anything does.
+    pub(crate) pooler: Option<u32>,
 }
 
 /// CPU time, in user mode and in the kernel.
@@ -21,6 +23,7 @@ pub(crate) struct Cpu {
     pub(crate) generator: Duration,
     pub(crate) server: Duration,
     pub(crate) postgres: Duration,
+    pub(crate) pooler: Duration,
     /// What no process of the machine took, over all cores.
     pub(crate) idle: Duration,
 }
@@ -35,6 +38,7 @@ impl Meters {
             generator: Stat::read("self")?.own,
             server,
             postgres: with_children(self.postgres)?,
+            pooler: self.pooler.map_or(Ok(Duration::ZERO), cpu_of)?,
             idle: idle()?,
         })
     }
@@ -61,6 +65,7 @@ impl Cpu {
             generator: self.generator.saturating_sub(earlier.generator),
             server: self.server.saturating_sub(earlier.server),
             postgres: self.postgres.saturating_sub(earlier.postgres),
+            pooler: self.pooler.saturating_sub(earlier.pooler),
             idle: self.idle.saturating_sub(earlier.idle),
         }
     }

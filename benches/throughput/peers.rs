@@ -188,6 +188,7 @@ async fn load_round(
     let meters = Meters {
         servers: vec![server],
         postgres: lab.postgres.pid(),
+        pooler: None,
     };
     let (idle_mb, _) = meters::memory_mb(server)?;
     let (account, measured) = load::run(&[address], shape, &source, lab.clock, meters).await?;

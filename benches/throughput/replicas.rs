@@ -106,6 +106,7 @@ async fn replicas_round(lab: &mut Lab, workload: &Workload, number: usize) -> Re
     let meters = Meters {
         servers: pids.clone(),
         postgres: lab.postgres.pid(),
+        pooler: None,
     };
     // Every round writes as many whole pages to the log as its events touch.
     lab.postgres.execute("service", "checkpoint").await?;

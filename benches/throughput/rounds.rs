@@ -33,8 +33,9 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(120);
 /// Rows a second that are built for the first raw round.
 const RAW_RATE_FIRST: f64 = 150_000.0;
 
-/// The stored and the counted, as the database has them.
-const TOTALS: &str = "select (select count(*) from processed_events), \
+/// The stored and the counted, as the database has them. What retention has deleted was stored.
+const TOTALS: &str = "select \
+    (select count(*) from processed_events) + (select events_deleted from retention), \
     cast(coalesce(sum(received_count), 0) as bigint), \
     cast(coalesce(sum(unique_processed_count), 0) as bigint) from system_stats";
 
@@ -214,6 +215,7 @@ impl Lab {
         let meters = Meters {
             servers: Vec::new(),
             postgres: self.postgres.pid(),
+            pooler: None,
         };
         // Enough for half as fast again as it ever was; or, at first, for what two cores can do.
         let rate = match self.raw_rate_max {
@@ -253,6 +255,7 @@ impl Lab {
         let meters = Meters {
             servers: vec![server.pid()],
             postgres: self.postgres.pid(),
+            pooler: None,
         };
         let addresses = [server.address];
         let load = load::run(&addresses, shape, &source, self.clock, meters);
@@ -336,6 +339,7 @@ impl Lab {
         let meters = Meters {
             servers: vec![server.pid()],
             postgres: self.postgres.pid(),
+            pooler: None,
         };
         let goal = before.received + events.cast_signed();
         let (first, started, cpu) = self

@@ -201,6 +201,75 @@ fn postgres_bin() -> Result<PathBuf> {
     }
 }
 
+/// pgbouncer in its transaction mode, with its own defaults otherwise.
+pub(crate) struct Pgbouncer {
+    guard: Guard,
+    port: u16,
+    pub(crate) version: String,
+}
+
+impl Pgbouncer {
+    pub(crate) async fn start(postgres: &Postgres, dir: &Path) -> Result<Self> {
+        // Debian keeps it among the administrators' programs.
+        let packaged = Path::new("/usr/sbin/pgbouncer");
+        let program = match packaged.exists() {
+            true => packaged,
+            false => Path::new("pgbouncer"),
+        };
+        let port = free_port()?;
+        let settings = dir.join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n\
+             * = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = any\n\
+             admin_users = postgres\n\
+             pool_mode = transaction\n",
+            postgres.port
+        );
+        fs::write(&settings, text)?;
+        // It refuses root, as Postgres does.
+        let as_user = PostgresUser::find()?;
+        let version = run(as_user.command(program).arg("--version"))?;
+        let log = dir.join("pgbouncer.log");
+        let guard = Guard::spawn(as_user.command(program).arg(&settings), &log, "KILL")?;
+        let pooler = Self {
+            guard,
+            port,
+            version: version.lines().next().unwrap_or_default().to_owned(),
+        };
+        let started = Instant::now();
+        while let Err(error) = pooler.execute("show version").await {
+            if started.elapsed() > START_TIME_MAX {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                return Err(error).context(format!("pgbouncer did not start:\n{log}"));
+            }
+            sleep(POLL).await;
+        }
+        Ok(pooler)
+    }
+
+    /// A command of its own console.
+    pub(crate) async fn execute(&self, command: &'static str) -> Result<()> {
+        let url: PgConnectOptions = self.url("pgbouncer").parse()?;
+        // Which it does not know.
+        let mut connection = url.extra_float_digits(None).connect().await?;
+        sqlx::raw_sql(command).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.guard.child.id()
+    }
+}
+
 /// Redis, with its log on the disk.
 pub(crate) struct Redis {
     guard: Guard,

@@ -313,6 +313,7 @@ fn meters_of(lab: &Lab, server: &Oncelog) -> Meters {
     Meters {
         servers: vec![server.pid()],
         postgres: lab.postgres.pid(),
+        pooler: None,
     }
 }
 
