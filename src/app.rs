@@ -12,6 +12,7 @@ mod unread;
 use crate::{
     bridge::Pause,
     config::{Config, DatabaseUrl},
+    domain::Age,
     feed::{Feed, FeedSettings},
     http::{
         self, AllowedHosts, Dashboard, Decoders, HttpLimits, HttpState, Lifecycle, RequestMeter,
@@ -77,6 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         dashboard: Dashboard::default(),
         requests: RequestMeter::default(),
         retention: config.retention.as_ref().map(ToString::to_string),
+        dead_letter_retention: config.dead_letter_retention.map(|age| Age(age).to_string()),
         engine: store.engine,
         lifecycle: lifecycle.clone(),
         hosts: match &*config.allowed_hosts {

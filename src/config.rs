@@ -33,6 +33,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     thread::available_parallelism,
+    time::Duration,
 };
 
 const KIB: usize = 1024;
@@ -100,6 +101,8 @@ pub struct Config {
 
     /// What is kept of old events, by topic; `None` = everything, for ever.
     pub retention: Option<RetentionRules>,
+    /// Age at which dead letters are deleted; `None` = they are kept.
+    pub dead_letter_retention: Option<Duration>,
     /// Time between two runs through what has expired. 60,000.
     pub retention_interval_ms: u64,
     /// The most rows that a run looks at, and changes in one transaction. 1,000.
@@ -300,6 +303,8 @@ impl Config {
                 .number(1_000..=40_000)?
                 .unwrap_or(30_000),
             retention: setting("RETENTION", flags.retention)?.retention()?,
+            dead_letter_retention: setting("DEAD_LETTER_RETENTION", flags.dead_letter_retention)?
+                .dead_letter_age()?,
             retention_interval_ms: setting("RETENTION_INTERVAL_MS", flags.retention_interval_ms)?
                 .number(100..=86_400_000)?
                 .unwrap_or(60_000),

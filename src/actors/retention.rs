@@ -31,6 +31,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct RetentionSettings {
     /// What is kept of what.
     pub rules: Arc<RetentionRules>,
+    /// When dead letters are deleted; `None` = never.
+    pub dead_letter_age: Option<Duration>,
     /// Between the end of a run and the next one.
     pub interval: Duration,
     /// The most rows that it looks at, and changes in one transaction.
@@ -101,6 +103,7 @@ impl RetentionActor {
                     tracing::info!(
                         payloads_dropped = expired.payloads_dropped,
                         events_deleted = expired.events_deleted,
+                        dead_letters_deleted = expired.dead_letters_deleted,
                         "dropped what has expired",
                     );
                 }
@@ -144,15 +147,35 @@ async fn go_through(
     let Some(mut run) = store.begin_run(Arc::clone(&settings.rules)).await? else {
         return Ok(sum);
     };
+    if let Some(age) = settings.dead_letter_age {
+        sum += expire_dead_letters(&mut *run, age, batch_rows).await?;
+    }
     loop {
         let began = Instant::now();
         let Some(batch) = run.next(batch_rows.get()).await? else {
             return Ok(sum);
         };
         let expired = expire(&mut *run, &batch, &at).await?;
-        sum.payloads_dropped += expired.payloads_dropped;
-        sum.events_deleted += expired.events_deleted;
+        sum += expired;
         batch_rows.set((batch_rows.get() * 2).min(settings.batch_rows_max));
+        sleep(began.elapsed().min(REST_MAX)).await;
+    }
+}
+
+async fn expire_dead_letters(
+    run: &mut dyn RetentionRun,
+    age: Duration,
+    batch_rows: &Cell<u32>,
+) -> Result<Expired, StoreError> {
+    let mut sum = Expired::default();
+    loop {
+        let began = Instant::now();
+        let letters_max = batch_rows.get();
+        let expired = run.expire_dead_letters(age, letters_max).await?;
+        sum += expired;
+        if expired.dead_letters_deleted < u64::from(letters_max) {
+            return Ok(sum);
+        }
         sleep(began.elapsed().min(REST_MAX)).await;
     }
 }

@@ -9,7 +9,6 @@ use crate::{
     },
     bridge::{BridgeSettings, BrokerClient, BrokerNodes, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl},
-    domain::RetentionRules,
     http::Broker,
     store::Store,
 };
@@ -124,8 +123,8 @@ pub(super) fn start_actors(
         }
         None => (None, None),
     };
-    if let Some(rules) = &config.retention {
-        let (status, retention) = start_retention(config, rules, store, &arbiter, policy);
+    if config.retention.is_some() || config.dead_letter_retention.is_some() {
+        let (status, retention) = start_retention(config, store, &arbiter, policy);
         roster.add(status, retention.recipient());
     }
     let entries = broker
@@ -145,13 +144,13 @@ pub(super) fn start_actors(
 
 fn start_retention(
     config: &Config,
-    rules: &RetentionRules,
     store: &Store,
     arbiter: &ArbiterHandle,
     policy: RestartPolicy,
 ) -> (ActorStatus, Addr<RetentionActor>) {
     let settings = RetentionSettings {
-        rules: Arc::new(rules.clone()),
+        rules: Arc::new(config.retention.clone().unwrap_or_default()),
+        dead_letter_age: config.dead_letter_retention,
         interval: Duration::from_millis(config.retention_interval_ms),
         batch_rows_max: config.retention_batch,
     };

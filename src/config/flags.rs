@@ -145,6 +145,9 @@ pub(super) struct Flags {
     /// delete takes the key, too, so that a repeat is stored anew; without it everything is kept
     #[arg(long, value_name = "RULES", help_heading = "Retention")]
     pub(super) retention: Option<String>,
+    /// Age at which dead letters are deleted, such as 30d; without it they are kept
+    #[arg(long, value_name = "AGE", help_heading = "Retention")]
+    pub(super) dead_letter_retention: Option<String>,
     /// Time between two runs [default: 60000]
     #[arg(long, value_name = "MS", help_heading = "Retention")]
     pub(super) retention_interval_ms: Option<String>,

@@ -1,4 +1,5 @@
-//! The grammar of `RETENTION`: `90d`, or `*=90d,audit.*=keep,debug=7d:delete`. Used by `config`.
+//! The grammar of `RETENTION`: `90d`, or `*=90d,audit.*=keep,debug=7d:delete`; and of
+//! `DEAD_LETTER_RETENTION`: `90d` or `keep`. Used by `config`.
 
 use crate::domain::{Expiry, RetentionMode, RetentionRule, RetentionRules, Topic, TopicPattern};
 use std::time::Duration;
@@ -6,6 +7,8 @@ use std::time::Duration;
 const DAY_S: u64 = 24 * 60 * 60;
 /// A hundred years.
 const AGE_S_MAX: u64 = 36_500 * DAY_S;
+
+const KEEP_OR_AGE: &str = "keep, or an age from 1s to 36500d, such as 90d, 12h, 30m or 45s";
 
 /// Reads rules, separated by commas: `TOPIC=AGE`, `TOPIC=AGE:delete`, `TOPIC=keep`, and the same without
 /// `TOPIC=` for every topic. A `*` at the end of a topic is for all whose names begin so.
@@ -49,10 +52,17 @@ fn expiry_of(text: &str) -> Result<Option<Expiry>, String> {
         Some((age, "delete")) => (age, RetentionMode::Delete),
         Some(_) => return Err("must have payload or delete behind the colon".to_owned()),
     };
-    let age = age_of(age).ok_or_else(|| {
-        "must have keep, or an age from 1s to 36500d, such as 90d, 12h, 30m or 45s".to_owned()
-    })?;
+    let age = age_of(age).ok_or_else(|| format!("must have {KEEP_OR_AGE}"))?;
     Ok(Some(Expiry { age, mode }))
+}
+
+/// Reads the age of dead letters; `None` = they are kept.
+pub(super) fn dead_letter_age(text: &str) -> Result<Option<Duration>, String> {
+    if text == "keep" {
+        return Ok(None);
+    }
+    let age = age_of(text).ok_or_else(|| format!("must be {KEEP_OR_AGE}"))?;
+    Ok(Some(age))
 }
 
 fn age_of(text: &str) -> Option<Duration> {
@@ -93,6 +103,17 @@ mod tests {
             ("a**=36500d", "a**=36500d"),
         ] {
             assert_eq!(rules(text).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dead_letters_have_an_age_or_are_kept() {
+        assert_eq!(dead_letter_age("keep"), Ok(None));
+        let half_an_hour = Duration::from_secs(1800);
+        assert_eq!(dead_letter_age("30m"), Ok(Some(half_an_hour)));
+        for text in ["30", "0s", "30d:delete", "a=30d", "30d,30d", ""] {
+            let wrong = dead_letter_age(text).unwrap_err();
+            assert!(wrong.starts_with("must be keep, or an age from"), "{wrong}");
         }
     }
 

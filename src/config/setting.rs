@@ -14,7 +14,7 @@ use crate::{
     tls,
 };
 use rustls::pki_types::CertificateDer;
-use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use url::Url;
 
 /// Looks up an environment variable.
@@ -222,6 +222,11 @@ impl Setting {
 
     pub(super) fn retention(self) -> Result<Option<RetentionRules>, ConfigError> {
         self.shown(retention::rules)
+    }
+
+    pub(super) fn dead_letter_age(self) -> Result<Option<Duration>, ConfigError> {
+        let age = self.shown(retention::dead_letter_age)?;
+        Ok(age.flatten())
     }
 
     pub(super) fn since(self, now: Timestamp) -> Result<Option<Timestamp>, ConfigError> {

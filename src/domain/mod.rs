@@ -24,6 +24,6 @@ pub use outcome::{Outcome, Receipt};
 pub use payload::{ForeignPayload, PAYLOAD_DEPTH_MAX, Payload, PayloadError};
 pub use query::{EventPage, EventQuery, Order, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 pub use rejection::Rejection;
-pub use retention::{Expiry, RetentionMode, RetentionRule, RetentionRules, TopicPattern};
+pub use retention::{Age, Expiry, RetentionMode, RetentionRule, RetentionRules, TopicPattern};
 pub use text::{EventId, Source, TEXT_CHARS_MAX, TextError, Topic};
 pub use timestamp::{Timestamp, TimestampError};

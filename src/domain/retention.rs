@@ -43,8 +43,12 @@ pub struct RetentionRule {
 
 /// All rules. A topic's own rule is before those of prefixes, a longer prefix before a shorter one; a
 /// topic without a rule keeps everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetentionRules(Vec<RetentionRule>);
+
+/// A time as settings are written: in the largest unit of which it is a whole number, `90d`, `36h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age(pub Duration);
 
 impl RetentionRules {
     /// Takes rules in any order.
@@ -107,8 +111,7 @@ impl fmt::Display for TopicPattern {
     }
 }
 
-impl fmt::Display for Expiry {
-    /// As the setting is written: `90d`, `36h:delete`.
+impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, char); 5] = [
             (7 * 24 * 3600, 'w'),
@@ -117,11 +120,18 @@ impl fmt::Display for Expiry {
             (60, 'm'),
             (1, 's'),
         ];
-        let seconds = self.age.as_secs();
+        let seconds = self.0.as_secs();
         let mut units = UNITS.into_iter();
         let unit = units.find(|(unit, _)| seconds.is_multiple_of(*unit));
         let (unit, letter) = unit.unwrap_or((1, 's'));
-        write!(f, "{}{letter}", seconds / unit)?;
+        write!(f, "{}{letter}", seconds / unit)
+    }
+}
+
+impl fmt::Display for Expiry {
+    /// As the setting is written: `90d`, `36h:delete`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Age(self.age))?;
         match self.mode {
             RetentionMode::DropPayload => Ok(()),
             RetentionMode::Delete => f.write_str(":delete"),

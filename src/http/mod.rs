@@ -69,6 +69,8 @@ pub struct HttpState {
     pub requests: RequestMeter,
     /// The rules of retention as they are written, for show; `None` = everything is kept.
     pub retention: Option<String>,
+    /// The age at which dead letters are deleted, likewise.
+    pub dead_letter_retention: Option<String>,
     /// The store's engine, for show.
     pub engine: &'static str,
     /// Whether the process is going down, and what it still has to answer.

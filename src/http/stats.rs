@@ -28,8 +28,12 @@ pub(super) struct Retention {
     /// As in the setting; null where everything is kept.
     #[schema(required)]
     rules: Option<String>,
+    /// At which dead letters are deleted, as in the setting; null where they are kept.
+    #[schema(required)]
+    dead_letter_age: Option<String>,
     payloads_dropped_count: u64,
     events_deleted_count: u64,
+    dead_letters_deleted_count: u64,
     /// When a run last came to its end.
     #[schema(required, format = DateTime)]
     last_run_at: Option<String>,
@@ -65,8 +69,10 @@ pub(super) async fn read(state: &HttpState) -> Result<Stats, ApiError> {
             .to_string(),
         retention: Retention {
             rules: state.retention.clone(),
+            dead_letter_age: state.dead_letter_retention.clone(),
             payloads_dropped_count: totals.payloads_dropped,
             events_deleted_count: totals.events_deleted,
+            dead_letters_deleted_count: totals.dead_letters_deleted,
             last_run_at: totals.retention_run_at.map(|at| at.to_string()),
         },
     })

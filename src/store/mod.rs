@@ -206,6 +206,10 @@ pub trait RetentionStore: Send + Sync {
 /// One run, on a connection of its own. It may be dropped at any point: a later one goes on from the last
 /// batch that was committed, and does nothing twice.
 pub trait RetentionRun: Send {
+    /// Deletes dead letters of at least this age, the oldest first, in one transaction. It looks at so many;
+    /// where it deletes fewer, the others are younger.
+    fn expire_dead_letters(&mut self, age: Duration, letters_max: u32) -> StoreFuture<'_, Expired>;
+
     /// Looks at the next rows of the log, at most so many; `None` when the run is over. Changes no event.
     fn next(&mut self, rows_max: u32) -> StoreFuture<'_, Option<ExpiredBatch>>;
 
@@ -244,6 +248,8 @@ pub struct Totals {
     pub payloads_dropped: u64,
     /// Events that retention has deleted. They still count as unique.
     pub events_deleted: u64,
+    /// Dead letters that retention has deleted.
+    pub dead_letters_deleted: u64,
     /// When a run of retention last came to its end.
     pub retention_run_at: Option<Timestamp>,
     /// When a counter last changed; `None` before the first time.

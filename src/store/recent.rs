@@ -6,6 +6,10 @@
 //! the epoch within the transaction that relies on what was recalled, so an answer from memory is
 //! as exact as one from the table.
 //!
+//! Retention announces up to which time of storing it will delete before it does, which is an epoch of its
+//! own. What is as old is then no longer recalled, nor remembered anew where the table still has
+//! it; everything else is.
+//!
 //! Keys and contents are kept as 128-bit SipHash values under a key of this process's own, which
 //! nobody can aim at. That two of a million million events meet by chance has a probability of
 //! less than 10^-14. Only equal texts are recognised: whatever differs is compared by the database.
@@ -32,6 +36,16 @@ pub(super) struct Epoch {
     pub(super) server_started: i64,
 }
 
+/// What the database says of its losses at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Losses {
+    pub(super) epoch: Epoch,
+    /// How many of the epoch's deletions were only announcements of retention.
+    pub(super) announcements: i64,
+    /// Events that were stored up to then may be deleted without another word.
+    pub(super) expires_through: Option<Timestamp>,
+}
+
 /// The latest keys.
 pub(super) struct RecentKeys {
     hash_key: [u64; 2],
@@ -42,7 +56,7 @@ pub(super) struct RecentKeys {
 /// Two halves: when the young one is full it becomes the old one, and what was old is forgotten.
 #[derive(Default)]
 struct Memory {
-    epoch: Option<Epoch>,
+    losses: Option<Losses>,
     /// Raised whenever everything is forgotten.
     session: u64,
     young: Keys,
@@ -110,8 +124,11 @@ impl RecentKeys {
             .collect();
         let memory = self.memory();
         recollection.session = memory.session;
-        recollection.epoch = memory.epoch;
-        if memory.epoch.is_some_and(|epoch| epoch.server != server) {
+        recollection.epoch = memory.epoch();
+        if recollection
+            .epoch
+            .is_some_and(|epoch| epoch.server != server)
+        {
             return recollection;
         }
         for (&place, fingerprint) in plan.firsts().iter().zip(&recollection.fingerprints) {
@@ -121,26 +138,31 @@ impl RecentKeys {
         recollection
     }
 
-    /// Says in which epoch the database is, and that what the group finds from here on is of it. What
-    /// was remembered of another one is forgotten.
-    pub(super) fn is_of(&self, recollection: &mut Recollection, epoch: Epoch) {
-        let mut memory = self.memory();
-        if memory.epoch != Some(epoch) {
-            memory.forget();
-            memory.epoch = Some(epoch);
-        }
-        recollection.session = memory.session;
+    /// Whether what is remembered is of this epoch. Where it is not, somebody has to look at the losses.
+    pub(super) fn is_of(&self, epoch: Epoch) -> bool {
+        self.keys_max == 0 || self.memory().epoch() == Some(epoch)
     }
 
-    /// After the commit: what the group has stored or found stored, by the plan's order of first
-    /// events. Ignored if something was forgotten since the recollection.
+    /// Takes note of what the database says now. Everything is forgotten, unless nothing has happened but
+    /// announcements.
+    pub(super) fn learn(&self, losses: Losses) {
+        let mut memory = self.memory();
+        if memory.losses.map(Losses::uncounted) != Some(losses.uncounted()) {
+            memory.forget();
+        }
+        memory.losses = Some(losses);
+    }
+
+    /// After the commit, which was in this epoch: what the group has stored or found stored, by the plan's
+    /// order of first events. Ignored if something was forgotten since the recollection, or is to be.
     pub(super) fn remember(
         &self,
         recollection: &Recollection,
+        epoch: Epoch,
         stored_at: impl IntoIterator<Item = Option<Timestamp>>,
     ) {
         let mut memory = self.memory();
-        if memory.session != recollection.session {
+        if memory.session != recollection.session || memory.epoch() != Some(epoch) {
             return;
         }
         for (fingerprint, stored_at) in recollection.fingerprints.iter().zip(stored_at) {
@@ -187,14 +209,36 @@ impl Recollection {
     }
 }
 
+impl Losses {
+    /// What is the same before and after an announcement.
+    fn uncounted(self) -> (usize, i64, i64) {
+        let by_others = self.epoch.deletions - self.announcements;
+        (self.epoch.server, self.epoch.server_started, by_others)
+    }
+}
+
 impl Memory {
+    fn epoch(&self) -> Option<Epoch> {
+        self.losses.map(|losses| losses.epoch)
+    }
+
+    /// Whether an event that was stored then may be deleted at any moment.
+    fn may_expire(&self, processed_at: Timestamp) -> bool {
+        let through = self.losses.and_then(|losses| losses.expires_through);
+        through.is_some_and(|through| processed_at <= through)
+    }
+
     fn find(&self, fingerprint: &Fingerprint) -> Option<Timestamp> {
         let recent = self.young.get(&fingerprint.key);
         let recent = recent.or_else(|| self.old.get(&fingerprint.key))?;
-        (recent.content == fingerprint.content).then_some(recent.processed_at)
+        let holds = recent.content == fingerprint.content && !self.may_expire(recent.processed_at);
+        holds.then_some(recent.processed_at)
     }
 
     fn keep(&mut self, fingerprint: &Fingerprint, processed_at: Timestamp, keys_max: usize) {
+        if self.may_expire(processed_at) {
+            return;
+        }
         if self.young.len() >= keys_max.div_ceil(2) {
             mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
@@ -207,7 +251,7 @@ impl Memory {
     }
 
     fn forget(&mut self) {
-        self.epoch = None;
+        self.losses = None;
         self.session += 1;
         self.young.clear();
         self.old.clear();

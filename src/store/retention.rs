@@ -5,9 +5,9 @@
 //! remembers how far it has come and stops at the first event that is too young, so each event is
 //! looked at once for each walk, and no index is needed that publishing would have to pay for.
 
-use crate::domain::{Cursor, Expiry, PayloadDigest, RetentionMode, RetentionRules};
+use crate::domain::{Cursor, Expiry, PayloadDigest, RetentionMode, RetentionRules, Timestamp};
 use sha2::{Digest, Sha256};
-use std::{collections::VecDeque, fmt::Write as _};
+use std::{collections::VecDeque, fmt::Write as _, ops::AddAssign};
 
 /// Rows whose time is over, and how far the log has been looked at with them.
 #[derive(Debug)]
@@ -49,6 +49,16 @@ pub struct Expired {
     pub payloads_dropped: u64,
     /// Events that are gone.
     pub events_deleted: u64,
+    /// Dead letters that are gone.
+    pub dead_letters_deleted: u64,
+}
+
+impl AddAssign for Expired {
+    fn add_assign(&mut self, other: Self) {
+        self.payloads_dropped += other.payloads_dropped;
+        self.events_deleted += other.events_deleted;
+        self.dead_letters_deleted += other.dead_letters_deleted;
+    }
 }
 
 /// A row as a walk meets it.
@@ -70,6 +80,8 @@ pub(super) struct Walk {
     pub(super) place: Cursor,
     /// Whether it has come to what is too young or not there yet.
     pub(super) is_over: bool,
+    /// Up to which time of storing it has been announced in this run that it deletes. Postgres's.
+    pub(super) announced_through: Option<Timestamp>,
 }
 
 /// The walks of a run that are still to be gone, the present one first.
@@ -90,6 +102,7 @@ impl Walks {
             name: format!("{expiry} of {rules_id}"),
             place: Cursor::START,
             is_over: false,
+            announced_through: None,
         });
         Self(walks.collect())
     }
@@ -111,11 +124,11 @@ impl Walks {
         let expired = match walk.expiry.mode {
             RetentionMode::DropPayload => Expired {
                 payloads_dropped: changed,
-                events_deleted: 0,
+                ..Expired::default()
             },
             RetentionMode::Delete => Expired {
-                payloads_dropped: 0,
                 events_deleted: changed,
+                ..Expired::default()
             },
         };
         if changed == batch.rows.len() as u64 {

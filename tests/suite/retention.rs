@@ -1,7 +1,9 @@
 //! Retention as its users meet it: what readers see of an event whose payload is dropped, what is counted,
 //! that publishing goes on meanwhile, and that a crash of its actor or a second process changes nothing.
 
-use crate::support::{Client, Engine, Exposition, Subscriber, TestApp, event, eventually};
+use crate::support::{
+    Client, Engine, Exposition, Subscriber, TestApp, TestBroker, event, eventually,
+};
 use serde_json::{Value, json};
 use std::{
     sync::{
@@ -16,6 +18,7 @@ on_both_engines!(
     what_is_deleted_is_stored_anew,
     a_crash_around_a_commit_drops_and_counts_everything_once,
     publishing_goes_on_while_payloads_are_dropped,
+    dead_letters_are_deleted_by_age_where_a_setting_says_so,
 );
 
 /// A run may have to wait for a transaction of another test on the same server.
@@ -107,8 +110,8 @@ async fn what_is_dropped_is_shown_as_dropped_and_known_as_before(engine: Engine)
 async fn without_rules_there_is_no_such_actor() {
     let app = TestApp::start(Engine::Sqlite).await;
     let stats = app.stats().await;
-    let nothing = json!({ "rules": null, "payloads_dropped_count": 0,
-        "events_deleted_count": 0, "last_run_at": null });
+    let nothing = json!({ "rules": null, "dead_letter_age": null, "payloads_dropped_count": 0,
+        "events_deleted_count": 0, "dead_letters_deleted_count": 0, "last_run_at": null });
     assert_eq!(stats["retention"], nothing);
     assert!(
         app.actors()
@@ -217,6 +220,59 @@ async fn publishing_goes_on_while_payloads_are_dropped(engine: Engine) {
         app.events("topic=new&limit=1").await[0]["payload_dropped"],
         Value::Null
     );
+}
+
+async fn dead_letters_are_deleted_by_age_where_a_setting_says_so(engine: Engine) {
+    let broker = TestBroker::create().await;
+    let app = TestApp::builder(engine)
+        .await
+        .broker(&broker)
+        .set("DEAD_LETTER_RETENTION", "36h")
+        .set("RETENTION_INTERVAL_MS", 100)
+        .start()
+        .await;
+    let redis = redis::Client::open(broker.url()).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let mut add = async |text: &str| {
+        let mut entry = redis::cmd("XADD");
+        let entry = entry.arg(broker.stream()).arg("*").arg("event").arg(text);
+        entry.query_async::<()>(&mut redis).await.unwrap();
+    };
+    let letters = async || {
+        let stats = app.stats().await;
+        let deleted = stats["retention"]["dead_letters_deleted_count"].clone();
+        (stats["dead_letter_count"].clone(), deleted)
+    };
+    add("no event").await;
+    eventually("it is a dead letter", PATIENCE, async || {
+        letters().await == (json!(1), json!(0))
+    })
+    .await;
+    let age = match engine {
+        Engine::Postgres => "update dead_letters set received_at = received_at - interval '2 days'",
+        Engine::Sqlite => "update dead_letters set received_at = received_at - 172800000000",
+    };
+    app.database().execute(age).await;
+    add("no event either").await;
+    eventually("the old one is gone", PATIENCE, async || {
+        letters().await == (json!(1), json!(1))
+    })
+    .await;
+    let kept = app.get("/dead-letters").await.ok();
+    assert_eq!(kept["count"], 1);
+    let stats = app.stats().await;
+    assert_eq!(stats["retention"]["dead_letter_age"], "36h");
+    assert_eq!(stats["retention"]["rules"], Value::Null);
+    let metrics = Exposition::parse(&app.get("/metrics").await.text);
+    let deleted = metrics.value("oncelog_retention_dead_letters_deleted_total", &[]);
+    assert!((deleted - 1.0).abs() < f64::EPSILON);
+    store(&app, "t", 1).await;
+    app.database().age_two_days().await;
+    eventually("another run has come to its end", PATIENCE, async || {
+        app.stats().await["retention"]["last_run_at"].as_str() > stats["last_updated"].as_str()
+    })
+    .await;
+    assert_eq!(expired(&app).await, (0, 0));
 }
 
 #[tokio::test]

@@ -38,14 +38,18 @@ function showHealth(health) {
 }
 
 /** Where everything is kept, and always was, there is nothing to show. */
-function showRetention({ rules, payloads_dropped_count: dropped, events_deleted_count: deleted, last_run_at: at }) {
-  const isUsed = Boolean(rules || dropped || deleted);
+function showRetention(retention) {
+  const { rules, dead_letter_age: age, last_run_at: at } = retention;
+  const { payloads_dropped_count: dropped, events_deleted_count: deleted, dead_letters_deleted_count: letters } = retention;
+  const isUsed = Boolean(rules || age || dropped || deleted || letters);
+  const settings = [rules && `RETENTION=${rules}`, age && `DEAD_LETTER_RETENTION=${age}`];
   for (const row of document.querySelectorAll(".aged")) {
     row.hidden = !isUsed;
-    row.title = rules ? `RETENTION=${rules}` : "";
+    row.title = settings.filter(Boolean).join(" ");
   }
   set("payloads-dropped", String(dropped));
   set("events-deleted", String(deleted));
+  set("letters-deleted", String(letters));
   set("retention-run", at ? new Date(at).toLocaleTimeString([], { hour12: false }) : "–");
 }
 

@@ -221,6 +221,11 @@ fn retention(page: &mut Page, totals: &Totals) {
         "Events that were deleted by age, over all replicas.",
     )
     .value(totals.events_deleted);
+    page.counter(
+        "oncelog_retention_dead_letters_deleted_total",
+        "Dead letters that were deleted by age, over all replicas.",
+    )
+    .value(totals.dead_letters_deleted);
     if let Some(at) = totals.retention_run_at {
         page.gauge(
             "oncelog_retention_last_run_timestamp_seconds",

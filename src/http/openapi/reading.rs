@@ -116,7 +116,8 @@ fn stats() -> Call {
         "duplicate_dropped_count": 1, "conflict_count": 0, "rejected_count": 0, "topics_count": 1,
         "dead_letter_count": 0, "uptime_seconds": 61.684, "queue_length": 0,
         "last_updated": "2026-01-31T12:07:41.003211Z",
-        "retention": {"rules": "*=90d", "payloads_dropped_count": 0, "events_deleted_count": 0,
+        "retention": {"rules": "*=90d", "dead_letter_age": "30d", "payloads_dropped_count": 0,
+            "events_deleted_count": 0, "dead_letters_deleted_count": 0,
             "last_run_at": "2026-01-31T12:07:00.120345Z"}});
     read("getStats", "Read the counters", about)
         .answers(200, json("The counters.", "Stats", counters))

@@ -85,6 +85,7 @@ pub(super) fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
         dead_letters: count(&row, "dead_letters")?,
         payloads_dropped: count(&row, "payloads_dropped")?,
         events_deleted: count(&row, "events_deleted")?,
+        dead_letters_deleted: count(&row, "dead_letters_deleted")?,
         retention_run_at: time("retention_run_at")?,
         last_updated: time("last_updated")?,
     })

@@ -371,6 +371,7 @@ impl EventReader for PostgresReader {
                         max(updated_at) as last_updated, \
                         (select payloads_dropped from retention) as payloads_dropped, \
                         (select events_deleted from retention) as events_deleted, \
+                        (select dead_letters_deleted from retention) as dead_letters_deleted, \
                         (select last_run_at from retention) as retention_run_at \
                  from system_stats",
                 )

@@ -3,10 +3,19 @@
 //!
 //! While a transaction has a number, whoever follows the log waits for it. So nothing is changed before
 //! all is known, and the one statement that changes something is a transaction of its own.
+//!
+//! Before a walk deletes anything it announces up to which time of storing it will, for those who remember
+//! keys; it deletes nothing younger.
 
-use super::{Database, answers::decode, session::end_predecessors, turn::Setup, within};
+use super::{
+    Database,
+    answers::{decode, timestamp},
+    session::end_predecessors,
+    turn::Setup,
+    within,
+};
 use crate::{
-    domain::{Cursor, Expiry, Payload, PayloadDigest, RetentionMode, RetentionRules},
+    domain::{Cursor, Payload, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
     store::{
         Expired, ExpiredBatch, RetentionRun, RetentionStore, StoreFuture,
         retention::{MetRow, Walks},
@@ -17,7 +26,7 @@ use sqlx::{
     PgConnection, Row,
     postgres::{PgConnectOptions, PgRow},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The advisory lock of the process that is at it; the first half says "oncr" in ASCII.
 const LOCK: (i32, i32) = (0x6f6e_6372, 0);
@@ -125,8 +134,9 @@ impl PostgresRun {
             .persistent(keeps_statements)
             .bind(walk.place.txn)
             .bind(walk.place.seq)
-            .bind(age_us(walk.expiry))
+            .bind(age_us(walk.expiry.age))
             .bind(i64::from(rows_max))
+            .bind(walk.announced_through.map(Timestamp::to_chrono))
             .try_map(met_row)
             .fetch_all(turn.connection())
             .await?;
@@ -174,16 +184,45 @@ impl PostgresRun {
         Ok(())
     }
 
+    async fn delete_letters(
+        &mut self,
+        age: Duration,
+        letters_max: u32,
+    ) -> Result<Expired, sqlx::Error> {
+        let mut turn = self.setup.turn(&mut self.connection).await?;
+        let deleted: i64 = sqlx::query_scalar(DELETE_LETTERS)
+            .persistent(self.setup.keeps_statements())
+            .bind(age_us(age))
+            .bind(i64::from(letters_max))
+            .fetch_one(turn.connection())
+            .await?;
+        turn.end().await?;
+        Ok(Expired {
+            dead_letters_deleted: u64::try_from(deleted).map_err(decode)?,
+            ..Expired::default()
+        })
+    }
+
     async fn change(&mut self, batch: &ExpiredBatch) -> Result<Expired, sqlx::Error> {
         let Some(walk) = self.walks.present() else {
             return Ok(Expired::default());
         };
+        let keeps_statements = self.setup.keeps_statements();
         let statement = match walk.expiry.mode {
             RetentionMode::DropPayload => DROP,
             RetentionMode::Delete => DELETE,
         };
+        if statement == DELETE && !batch.is_empty() && walk.announced_through.is_none() {
+            let mut turn = self.setup.turn(&mut self.connection).await?;
+            let through = sqlx::query_scalar(ANNOUNCE)
+                .persistent(keeps_statements)
+                .bind(age_us(walk.expiry.age))
+                .fetch_one(turn.connection())
+                .await?;
+            turn.end().await?;
+            walk.announced_through = Some(timestamp(through)?);
+        }
         let keys = Keys::of(batch);
-        let keeps_statements = self.setup.keeps_statements();
         let mut turn = self.setup.turn(&mut self.connection).await?;
         let changed = if !batch.is_empty() {
             let changed: i64 = sqlx::query_scalar(statement)
@@ -217,6 +256,14 @@ impl PostgresRun {
 }
 
 impl RetentionRun for PostgresRun {
+    fn expire_dead_letters(&mut self, age: Duration, letters_max: u32) -> StoreFuture<'_, Expired> {
+        Box::pin(async move {
+            let options = self.database.options;
+            let deleted = self.delete_letters(age, letters_max);
+            within(options, "expire dead letters", deleted).await
+        })
+    }
+
     fn next(&mut self, rows_max: u32) -> StoreFuture<'_, Option<ExpiredBatch>> {
         Box::pin(async move {
             let options = self.database.options;
@@ -255,8 +302,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn age_us(expiry: Expiry) -> i64 {
-    i64::try_from(expiry.age.as_micros()).unwrap_or(i64::MAX)
+fn age_us(age: Duration) -> i64 {
+    i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[expect(
@@ -281,7 +328,9 @@ fn met_row(row: PgRow) -> Result<MetRow, sqlx::Error> {
 /// what a walk has passed is final. A version of a row is named by the transaction that made it.
 const LOOK: &str = "select topic, event_id, txn, seq, xmin::text as version, \
         payload_digest is not null as is_dropped, \
-        processed_at <= statement_timestamp() - $3::bigint * interval '1 microsecond' as is_due \
+        processed_at <= least( \
+            statement_timestamp() - $3::bigint * interval '1 microsecond', $5::timestamptz \
+        ) as is_due \
     from processed_events \
     where txn >= $1 and (txn, seq) > ($1, $2) \
       and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
@@ -307,13 +356,23 @@ const DROP: &str = "\
     select (select count(*) from dropped) \
     from set_config('oncelog.drops_payloads', 'on', true)";
 
-/// Counted as a change by hand, on purpose: whoever remembers one of these keys has to forget it.
+/// Counted like a deletion, so that whoever remembers keys looks at this before relying on one again.
+const ANNOUNCE: &str = "\
+    update deletions set \
+        statements = statements + 1, announcements = announcements + 1, \
+        expires_through = greatest( \
+            expires_through, statement_timestamp() - $1::bigint * interval '1 microsecond' \
+        ) \
+    returning statement_timestamp() - $1::bigint * interval '1 microsecond'";
+
+/// What was not announced stays. The trigger is told that it need not count.
 const DELETE: &str = "\
     with deleted as ( \
         delete from processed_events p \
         using unnest($4::text[], $5::text[], $6::text[], $7::bytea[]) \
               as e (topic, event_id, version, digest) \
         where p.topic = e.topic and p.event_id = e.event_id and p.xmin = e.version::xid \
+          and p.processed_at <= (select expires_through from deletions) \
         returning 1 \
     ), counted as ( \
         update retention set events_deleted = events_deleted + (select count(*) from deleted) \
@@ -322,6 +381,30 @@ const DELETE: &str = "\
         select $1, $2, $3 where (select count(*) from deleted) = cardinality($4) \
         on conflict (walk) do update set \
             txn = excluded.txn, seq = excluded.seq, updated_at = excluded.updated_at \
+    ) \
+    select (select count(*) from deleted) \
+    from set_config('oncelog.deletes_announced', 'on', true)";
+
+/// Letters are numbered in the order in which they came, nearly: the oldest ones are looked at, and those of
+/// them deleted whose time is over. One that was put in by hand was never counted as kept.
+const DELETE_LETTERS: &str = "\
+    with deleted as ( \
+        delete from dead_letters where id = any(array( \
+            select id from ( \
+                select id, received_at from dead_letters order by id limit $2 \
+            ) as oldest \
+            where received_at <= statement_timestamp() - $1::bigint * interval '1 microsecond' \
+        )) \
+        returning 1 \
+    ), kept as ( \
+        update system_stats set \
+            dead_letter_count = greatest(dead_letter_count - (select count(*) from deleted), 0), \
+            updated_at = now() \
+        where slot = 0 and exists (select from deleted) \
+    ), counted as ( \
+        update retention set \
+            dead_letters_deleted = dead_letters_deleted + (select count(*) from deleted) \
+        where exists (select from deleted) \
     ) \
     select count(*) from deleted";
 

@@ -15,10 +15,11 @@ use crate::{
     domain::{Cursor, EventBatch, Outcome, Receipt, Timestamp},
     store::{
         Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, TopicMarks, TxnId,
-        plan::GroupPlan, recent::Epoch,
+        plan::GroupPlan,
+        recent::{Epoch, Losses},
     },
 };
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, error::ErrorKind, postgres::PgRow};
 use std::{collections::HashSet, sync::Arc};
 
@@ -45,6 +46,8 @@ pub(super) struct PostgresWriter {
     unfolded: u32,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
+    /// Whether the database has lost, or will lose, what the memory of recent keys does not know of.
+    has_losses: bool,
 }
 
 impl PostgresWriter {
@@ -80,6 +83,7 @@ impl PostgresWriter {
             // Whoever had the slot before may have left some.
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
+            has_losses: true,
         })
     }
 
@@ -92,7 +96,12 @@ impl PostgresWriter {
         if self.unfolded >= UNFOLDED_MAX {
             within(options, "fold", self.fold()).await?;
         }
-        let mut recollection = self.database.recent.recall(plan, self.server);
+        if self.has_losses && !options.is_citus {
+            let losses = within(options, "look at losses", self.losses()).await?;
+            self.database.recent.learn(losses);
+            self.has_losses = false;
+        }
+        let recollection = self.database.recent.recall(plan, self.server);
         let mut verdicts = Verdicts::new(plan);
         verdicts.recall(&recollection);
         let mut relied_on = recollection.relied_on();
@@ -114,13 +123,13 @@ impl PostgresWriter {
                         is_equal.then_some(receipts[first].processed_at)
                     });
                     let recent = &self.database.recent;
-                    recent.is_of(&mut recollection, epoch);
-                    recent.remember(&recollection, stored_at);
+                    self.has_losses = !recent.is_of(epoch);
+                    recent.remember(&recollection, epoch, stored_at);
                     return Ok(plan.by_request(receipts));
                 }
                 Look::Taken { places, epoch } => {
                     if relied_on.is_some_and(|relied_on| relied_on != epoch) {
-                        self.database.recent.is_of(&mut recollection, epoch);
+                        self.has_losses = true;
                         return Err(try_again());
                     }
                     // What is found now must still hold when the others are inserted.
@@ -190,6 +199,30 @@ impl PostgresWriter {
             now: timestamp(row.try_get("now")?)?,
             epoch,
             commits: commits(row.try_get("xid")?, deltas.stored_in()),
+        })
+    }
+
+    /// What has been deleted so far, and what will be.
+    async fn losses(&mut self) -> Result<Losses, sqlx::Error> {
+        let mut turn = self.setup.turn(&mut self.connection).await?;
+        let row = sqlx::query(
+            "select statements, announcements, expires_through, \
+                    pg_postmaster_start_time() as server_started \
+             from deletions",
+        )
+        .persistent(self.setup.keeps_statements())
+        .fetch_one(turn.connection())
+        .await?;
+        turn.end().await?;
+        let expires_through: Option<DateTime<Utc>> = row.try_get("expires_through")?;
+        Ok(Losses {
+            epoch: Epoch {
+                server: self.server,
+                deletions: row.try_get("statements")?,
+                server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+            },
+            announcements: row.try_get("announcements")?,
+            expires_through: expires_through.map(timestamp).transpose()?,
         })
     }
 

@@ -10,6 +10,18 @@ const EPOCH: Epoch = Epoch {
     server_started: 1,
 };
 
+/// As it was announced that what was stored through this time is deleted.
+fn losses(announcements: i64, through_us: Option<i64>) -> Losses {
+    Losses {
+        epoch: Epoch {
+            deletions: EPOCH.deletions + announcements,
+            ..EPOCH
+        },
+        announcements,
+        expires_through: through_us.map(at),
+    }
+}
+
 fn group(events: &[(&str, &str)]) -> Vec<Arc<EventBatch>> {
     let events = events.iter().map(|(event_id, payload)| {
         Event::new(
@@ -40,7 +52,14 @@ fn pass(
     let holds = recollection
         .relied_on()
         .is_none_or(|relied_on| relied_on == epoch);
-    recent.is_of(&mut recollection, epoch);
+    if !recent.is_of(epoch) {
+        recent.learn(Losses {
+            epoch,
+            announcements: 0,
+            expires_through: None,
+        });
+        recollection.session = recent.memory().session;
+    }
     if !holds {
         return None;
     }
@@ -48,7 +67,7 @@ fn pass(
         .firsts()
         .iter()
         .map(|&place| recollection.of(place).or(Some(at(us))));
-    recent.remember(&recollection, stored_at);
+    recent.remember(&recollection, epoch, stored_at);
     Some(
         (0..plan.len())
             .map(|place| recollection.of(place))
@@ -122,11 +141,46 @@ fn what_was_committed_before_a_lost_connection_is_not_remembered_after_it() {
     let recent = RecentKeys::new(100);
     let group = group(&[("a", "{}")]);
     let plan = GroupPlan::new(&group);
-    let mut recollection = recent.recall(&plan, 0);
-    recent.is_of(&mut recollection, EPOCH);
+    recent.learn(losses(0, None));
+    let recollection = recent.recall(&plan, 0);
     recent.forget();
-    recent.remember(&recollection, [Some(at(5))]);
+    recent.learn(losses(0, None));
+    recent.remember(&recollection, EPOCH, [Some(at(5))]);
     assert_eq!(recent.recall(&plan, 0).of(0), None);
+    let recollection = recent.recall(&plan, 0);
+    recent.remember(&recollection, EPOCH, [Some(at(5))]);
+    assert_eq!(recent.recall(&plan, 0).of(0), Some(at(5)));
+}
+
+#[test]
+fn an_announcement_forgets_what_is_as_old_and_nothing_else() {
+    let recent = RecentKeys::new(100);
+    let (old, young) = (group(&[("old", "{}")]), group(&[("young", "{}")]));
+    let recalled = |group: &[Arc<EventBatch>]| recent.recall(&GroupPlan::new(group), 0).of(0);
+    let store = |group: &[Arc<EventBatch>], epoch, us| {
+        let recollection = recent.recall(&GroupPlan::new(group), 0);
+        recent.remember(&recollection, epoch, [Some(at(us))]);
+    };
+    recent.learn(losses(0, None));
+    store(&old, EPOCH, 5);
+    store(&young, EPOCH, 6);
+    let announced = losses(1, Some(5));
+    recent.learn(announced);
+    assert_eq!((recalled(&old), recalled(&young)), (None, Some(at(6))));
+    // The table still has it, and may lose it at any moment.
+    store(&old, announced.epoch, 5);
+    assert_eq!(recalled(&old), None);
+    // A transaction of before it: nothing is remembered.
+    store(&group(&[("late", "{}")]), EPOCH, 7);
+    assert_eq!(recalled(&group(&[("late", "{}")])), None);
+    // Stored anew.
+    store(&old, announced.epoch, 8);
+    assert_eq!(recalled(&old), Some(at(8)));
+    // And a change by hand beside the next announcement forgets all.
+    let mut changed = losses(2, Some(6));
+    changed.epoch.deletions += 1;
+    recent.learn(changed);
+    assert_eq!((recalled(&old), recalled(&young)), (None, None));
 }
 
 #[test]

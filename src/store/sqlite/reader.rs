@@ -190,6 +190,7 @@ impl EventReader for SqliteReader {
                         max(updated_at) as last_updated, \
                         (select payloads_dropped from retention) as payloads_dropped, \
                         (select events_deleted from retention) as events_deleted, \
+                        (select dead_letters_deleted from retention) as dead_letters_deleted, \
                         (select last_run_at from retention) as retention_run_at \
                  from system_stats",
             )
@@ -302,6 +303,7 @@ fn totals(row: SqliteRow) -> Result<Totals, sqlx::Error> {
         dead_letters: count(&row, "dead_letters")?,
         payloads_dropped: count(&row, "payloads_dropped")?,
         events_deleted: count(&row, "events_deleted")?,
+        dead_letters_deleted: count(&row, "dead_letters_deleted")?,
         retention_run_at: time("retention_run_at")?,
         last_updated: time("last_updated")?,
     })

@@ -13,7 +13,7 @@ use crate::{
 };
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub(super) struct SqliteRetention(pub(super) Arc<Database>);
 
@@ -84,13 +84,12 @@ impl SqliteRun {
         };
         // Before the rows: what is changed after this is noticed.
         let changes = changes(&mut self.connection).await?;
-        let age_us = i64::try_from(walk.expiry.age.as_micros()).unwrap_or(i64::MAX);
         let rows = sqlx::query(
             "select seq, topic, event_id, payload_digest is not null as is_dropped, \
                     processed_at <= ? as is_due \
              from processed_events where seq > ? order by seq limit ?",
         )
-        .bind(now.saturating_sub(age_us))
+        .bind(now.saturating_sub(age_us(walk.expiry.age)))
         .bind(walk.place.seq)
         .bind(i64::from(rows_max))
         .try_map(met_row)
@@ -125,6 +124,59 @@ impl SqliteRun {
             }
         }
         Ok(())
+    }
+
+    /// As on Postgres: of the oldest letters those whose time is over.
+    async fn delete_letters(
+        &mut self,
+        age: Duration,
+        letters_max: u32,
+    ) -> Result<Expired, sqlx::Error> {
+        let now = Timestamp::now().unix_us();
+        // Without the write lock: mostly there are none.
+        let last_due: Option<i64> = sqlx::query_scalar(
+            "select max(id) from ( \
+                 select id, received_at from dead_letters order by id limit ? \
+             ) where received_at <= ?",
+        )
+        .bind(i64::from(letters_max))
+        .bind(now.saturating_sub(age_us(age)))
+        .fetch_one(&mut self.connection)
+        .await?;
+        let Some(last_due) = last_due else {
+            return Ok(Expired::default());
+        };
+        // Should this fail, the transaction is given up with the connection.
+        sqlx::raw_sql("begin immediate")
+            .execute(&mut self.connection)
+            .await?;
+        let deleted = sqlx::query("delete from dead_letters where id <= ? and received_at <= ?")
+            .bind(last_due)
+            .bind(now.saturating_sub(age_us(age)))
+            .execute(&mut self.connection)
+            .await?
+            .rows_affected();
+        let count = i64::try_from(deleted).unwrap_or(i64::MAX);
+        sqlx::query(
+            "update system_stats \
+             set dead_letter_count = max(dead_letter_count - ?, 0), updated_at = ? \
+             where slot = 0",
+        )
+        .bind(count)
+        .bind(now)
+        .execute(&mut self.connection)
+        .await?;
+        sqlx::query("update retention set dead_letters_deleted = dead_letters_deleted + ?")
+            .bind(count)
+            .execute(&mut self.connection)
+            .await?;
+        sqlx::raw_sql("commit")
+            .execute(&mut self.connection)
+            .await?;
+        Ok(Expired {
+            dead_letters_deleted: deleted,
+            ..Expired::default()
+        })
     }
 
     async fn change(&mut self, batch: &ExpiredBatch) -> Result<Expired, sqlx::Error> {
@@ -200,6 +252,10 @@ impl SqliteRun {
     }
 }
 
+fn age_us(age: Duration) -> i64 {
+    i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Rows that were deleted or changed, but for payloads that were dropped.
 async fn changes(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select statements from deletions")
@@ -227,6 +283,14 @@ fn met_row(row: SqliteRow) -> Result<MetRow, sqlx::Error> {
 }
 
 impl RetentionRun for SqliteRun {
+    fn expire_dead_letters(&mut self, age: Duration, letters_max: u32) -> StoreFuture<'_, Expired> {
+        Box::pin(async move {
+            let options = self.database.options;
+            let deleted = self.delete_letters(age, letters_max);
+            within(options, "expire dead letters", deleted).await
+        })
+    }
+
     fn next(&mut self, rows_max: u32) -> StoreFuture<'_, Option<ExpiredBatch>> {
         Box::pin(async move {
             let options = self.database.options;

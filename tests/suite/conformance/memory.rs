@@ -1,15 +1,20 @@
 //! The memory of recent keys changes no answer: a store with it, one with a memory so small that it
 //! forgets all the time, and one without any are given the same groups, while rows are deleted and
-//! changed by hand in between.
+//! changed by hand in between, and by retention.
 
-use super::{batch, event_with, open_remembering};
-use crate::support::{Database, Engine};
+use super::{
+    batch, event_with, open_remembering,
+    retention::{PATIENCE, ROWS_MAX, rules, run},
+};
+use crate::support::{Database, Engine, eventually};
 use oncelog::{
-    domain::{Event, EventBatch, Outcome},
+    domain::{
+        Event, EventBatch, Expiry, Outcome, RetentionMode, RetentionRule, Topic, TopicPattern,
+    },
     store::{EventWriter, Store, StoreError, Totals, TxnId},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// One content in two spellings, and another one.
 const PAYLOADS: [&str; 3] = [r#"{"n":1,"m":[2]}"#, r#"{ "m":[2], "n":1 }"#, r#"{"n":2}"#];
@@ -55,9 +60,27 @@ impl Subject {
         receipts.map(|receipts| super::outcomes(receipts)).collect()
     }
 
+    /// Deletes all that there is of a topic, by its age.
+    async fn expire(&self) {
+        let rules = rules(vec![RetentionRule {
+            pattern: TopicPattern::Exact(Topic::parse("t0".to_owned()).unwrap()),
+            expiry: Some(Expiry {
+                age: Duration::from_secs(1),
+                mode: RetentionMode::Delete,
+            }),
+        }]);
+        eventually("the topic is empty", PATIENCE, async || {
+            run(&self.store, &rules, ROWS_MAX).await;
+            let left = "select count(*) from processed_events where topic = 't0'";
+            self.database.number(left).await == 0
+        })
+        .await;
+    }
+
     async fn totals(&self) -> Totals {
         Totals {
             last_updated: None,
+            retention_run_at: None,
             ..self.store.reader.totals().await.unwrap()
         }
     }
@@ -81,6 +104,11 @@ async fn with_and_without_memory_every_outcome_is_the_same() {
             let statement = BY_HAND[random.random_range(0..BY_HAND.len())];
             for subject in [&without, &little, &ample] {
                 subject.database.execute(statement).await;
+            }
+        }
+        if random.random_bool(0.05) {
+            for subject in [&without, &little, &ample] {
+                subject.expire().await;
             }
         }
         let writer = random.random_range(0..2);

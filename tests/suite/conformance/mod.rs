@@ -1,6 +1,7 @@
 //! What every engine behind the store's seam must do, claim by claim, on both. The only tests here
 //! that call the library: a seam has no other side.
 
+mod expiry;
 mod fence;
 mod memory;
 mod payloads;

@@ -13,15 +13,15 @@ use oncelog::{
         Payload, RetentionMode, RetentionRule, RetentionRules, StoredEvent, Timestamp, Topic,
         TopicPattern,
     },
-    store::{EventWriter, Expired, StoreError, TxnId},
+    store::{EventWriter, Expired, Store, StoreError, TxnId},
 };
 use std::{sync::Arc, time::Duration};
 
 /// A run may have to wait for a transaction of another test on the same server.
-const PATIENCE: Duration = Duration::from_secs(60);
-const ROWS_MAX: u32 = 100;
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const ROWS_MAX: u32 = 100;
 
-fn rule(pattern: &str, expiry: Option<RetentionMode>) -> RetentionRule {
+pub(super) fn rule(pattern: &str, expiry: Option<RetentionMode>) -> RetentionRule {
     RetentionRule {
         pattern: match pattern.strip_suffix('*') {
             Some(prefix) => TopicPattern::Prefix(prefix.to_owned()),
@@ -34,7 +34,7 @@ fn rule(pattern: &str, expiry: Option<RetentionMode>) -> RetentionRule {
     }
 }
 
-fn rules(rules: Vec<RetentionRule>) -> Arc<RetentionRules> {
+pub(super) fn rules(rules: Vec<RetentionRule>) -> Arc<RetentionRules> {
     Arc::new(RetentionRules::new(rules).unwrap())
 }
 
@@ -42,32 +42,32 @@ fn drop_all() -> Arc<RetentionRules> {
     rules(vec![rule("*", Some(RetentionMode::DropPayload))])
 }
 
-fn delete_all() -> Arc<RetentionRules> {
+pub(super) fn delete_all() -> Arc<RetentionRules> {
     rules(vec![rule("*", Some(RetentionMode::Delete))])
 }
 
+/// One run to its end.
+pub(super) async fn run(store: &Store, rules: &Arc<RetentionRules>, rows_max: u32) -> Expired {
+    let run = store.retention.begin_run(Arc::clone(rules)).await;
+    let mut run = run.unwrap().expect("no other one is at it");
+    let mut sum = Expired::default();
+    while let Some(batch) = run.next(rows_max).await.unwrap() {
+        assert!(batch.len() <= rows_max as usize);
+        sum += run.expire(&batch).await.unwrap();
+    }
+    sum
+}
+
 impl Fixture {
-    /// One run to its end.
     async fn run(&self, rules: &Arc<RetentionRules>, rows_max: u32) -> Expired {
-        let run = self.store.retention.begin_run(Arc::clone(rules)).await;
-        let mut run = run.unwrap().expect("no other one is at it");
-        let mut sum = Expired::default();
-        while let Some(batch) = run.next(rows_max).await.unwrap() {
-            assert!(batch.len() <= rows_max as usize);
-            let expired = run.expire(&batch).await.unwrap();
-            sum.payloads_dropped += expired.payloads_dropped;
-            sum.events_deleted += expired.events_deleted;
-        }
-        sum
+        run(&self.store, rules, rows_max).await
     }
 
     /// Runs until so many have expired, and none more.
-    async fn expire(&self, rules: &Arc<RetentionRules>, expected: Expired) {
+    pub(super) async fn expire(&self, rules: &Arc<RetentionRules>, expected: Expired) {
         let mut sum = Expired::default();
         eventually("what is old has expired", PATIENCE, async || {
-            let expired = self.run(rules, ROWS_MAX).await;
-            sum.payloads_dropped += expired.payloads_dropped;
-            sum.events_deleted += expired.events_deleted;
+            sum += self.run(rules, ROWS_MAX).await;
             sum == expected
         })
         .await;
@@ -94,19 +94,19 @@ impl Fixture {
 fn dropped(payloads_dropped: u64) -> Expired {
     Expired {
         payloads_dropped,
-        events_deleted: 0,
+        ..Expired::default()
     }
 }
 
-fn deleted(events_deleted: u64) -> Expired {
+pub(super) fn deleted(events_deleted: u64) -> Expired {
     Expired {
-        payloads_dropped: 0,
         events_deleted,
+        ..Expired::default()
     }
 }
 
 /// Stores an event again, as a client would.
-async fn again(writer: &mut dyn EventWriter, event: &Event) -> oncelog::domain::Outcome {
+pub(super) async fn again(writer: &mut dyn EventWriter, event: &Event) -> oncelog::domain::Outcome {
     let group = [batch(vec![event.clone()])];
     loop {
         match writer.append(TxnId::random(), &group).await {
@@ -260,6 +260,7 @@ async fn each_topic_has_the_rule_that_fits_it_best(engine: Engine) {
     let expected = Expired {
         payloads_dropped: 1,
         events_deleted: 1,
+        dead_letters_deleted: 0,
     };
     fixture.expire(&rules, expected).await;
     let mut kept = Vec::new();
@@ -446,7 +447,7 @@ async fn two_processes_on_one_file_drop_each_payload_once() {
     let events = (0..5).map(|number| event("t", &number.to_string(), "a"));
     append(&mut *writer, &[batch(events.collect())]).await;
     fixture._database.age_two_days().await;
-    let begin = async |store: &oncelog::store::Store| {
+    let begin = async |store: &Store| {
         store
             .retention
             .begin_run(drop_all())
