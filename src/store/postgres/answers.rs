@@ -33,6 +33,11 @@ pub(super) fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
     })
 }
 
+/// Behind a transaction, or before the first.
+pub(super) fn after_all_of(txn: Option<i64>) -> Cursor {
+    txn.map_or(Cursor::START, |txn| Cursor { txn, seq: i64::MAX })
+}
+
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the shape that try_map asks for"
@@ -45,10 +50,7 @@ pub(super) fn news(row: PgRow) -> Result<News, sqlx::Error> {
         .map(|number| usize::try_from(number - 1).map_err(decode));
     Ok(News {
         topics: topics.collect::<Result<_, _>>()?,
-        end: Cursor {
-            txn: row.try_get("end_txn")?,
-            seq: i64::MAX,
-        },
+        end: after_all_of(row.try_get("end_txn")?),
     })
 }
 

@@ -36,12 +36,32 @@ pub(super) async fn oldest_running(reading: &mut Reading<'_>) -> Result<i64, sql
         .await
 }
 
-/// Which of these topics have something in transactions after this one, and the oldest that is under way.
+/// The end of the log, as the reader says it elsewhere in one statement.
+pub(super) async fn last(reading: &mut Reading<'_>) -> Result<Option<i64>, sqlx::Error> {
+    let oldest = oldest_running(reading).await?;
+    last_before(reading, oldest).await
+}
+
+async fn last_before(reading: &mut Reading<'_>, oldest: i64) -> Result<Option<i64>, sqlx::Error> {
+    let stored: Option<i64> = reading
+        .scalar("select max(txn) from processed_events where txn < $1")
+        .bind(oldest)
+        .fetch_one(reading.connection())
+        .await?;
+    let committed = reading
+        .scalar("select max(xid) from writer_transactions where xid < $1")
+        .bind(oldest)
+        .fetch_one(reading.connection())
+        .await?;
+    Ok(stored.max(committed))
+}
+
+/// Which of these topics have something in transactions after this one, and the end of the log.
 pub(super) async fn news(
     reading: &mut Reading<'_>,
     topics: &[&str],
     after: i64,
-) -> Result<(Vec<usize>, i64), sqlx::Error> {
+) -> Result<(Vec<usize>, Option<i64>), sqlx::Error> {
     let end = oldest_running(reading).await?;
     let found: Vec<String> = reading
         .scalar(NEWS)
@@ -51,5 +71,5 @@ pub(super) async fn news(
         .fetch_all(reading.connection())
         .await?;
     let numbers = (0..topics.len()).filter(|&number| found.iter().any(|it| it == topics[number]));
-    Ok((numbers.collect(), end))
+    Ok((numbers.collect(), last_before(reading, end).await?))
 }

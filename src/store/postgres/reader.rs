@@ -2,7 +2,7 @@
 
 use super::{
     Database,
-    answers::{count, news, stored_event, topic_summary, totals},
+    answers::{after_all_of, count, news, stored_event, topic_summary, totals},
     citus,
     pool::{Pools, Reading},
     replica::Replica,
@@ -206,20 +206,32 @@ const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, 
       and ($5::timestamptz is null or timestamp < $5) \
     order by txn, seq limit $6";
 
+/// The end of the log: the last transaction of a writer that an ascending walk has behind it, also where retention
+/// has deleted since what it stored. Not the last number that was given, although nothing stands between the two:
+/// after a crash Postgres gives those anew of which nothing was on its disk, and a reader who was past them would
+/// miss what they bring. What can be read is on the disk.
+const END: &str = "select greatest( \
+        (select txn from processed_events where txn < oldest.xmin order by txn desc limit 1), \
+        (select max(xid) from writer_transactions where xid < oldest.xmin) \
+    ) from pg_current_snapshot() as s, lateral (select pg_snapshot_xmin(s)::text::bigint as xmin) as oldest";
+
 /// One visit to the topics' index for each of them, 1 ms for a thousand. In any other words that were tried
 /// the planner goes through all that is new for every single topic, where the table knows but one (4 s).
 /// A row comparison that begins with the topic is of no use on the index of transactions, and the order on
 /// none but these two.
-const NEWS: &str = "select pg_snapshot_xmin(s)::text::bigint - 1 as end_txn, array( \
+const NEWS: &str = "select greatest( \
+        (select txn from processed_events where txn < oldest.xmin order by txn desc limit 1), \
+        (select max(xid) from writer_transactions where xid < oldest.xmin) \
+    ) as end_txn, array( \
         select t.number from unnest($1::text[]) with ordinality as t (topic, number) \
         cross join lateral ( \
             select 1 from processed_events p \
             where p.topic = t.topic and (p.topic, p.txn) > (t.topic, $2) \
-              and (p.topic, p.txn) < (t.topic, pg_snapshot_xmin(s)::text::bigint) \
+              and (p.topic, p.txn) < (t.topic, oldest.xmin) \
             order by p.txn limit 1 \
         ) as first \
     ) as numbers \
-    from pg_current_snapshot() as s";
+    from pg_current_snapshot() as s, lateral (select pg_snapshot_xmin(s)::text::bigint as xmin) as oldest";
 
 impl EventReader for PostgresReader {
     fn page<'a>(&'a self, query: &'a EventQuery) -> StoreFuture<'a, EventPage> {
@@ -284,15 +296,18 @@ impl EventReader for PostgresReader {
     fn end(&self) -> StoreFuture<'_, Cursor> {
         Box::pin(async move {
             let mut reading = self.begin("end").await?;
-            let xmin = reading
-                .scalar::<i64>("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            if self.database.options.is_citus {
+                let last = citus::last(&mut reading);
+                let last = self.within("end", last).await?;
+                reading.end().await?;
+                return Ok(after_all_of(last));
+            }
+            let last = reading
+                .scalar::<Option<i64>>(END)
                 .fetch_one(reading.connection());
-            let xmin = self.within("end", xmin).await?;
+            let last = self.within("end", last).await?;
             reading.end().await?;
-            Ok(Cursor {
-                txn: xmin - 1,
-                seq: i64::MAX,
-            })
+            Ok(after_all_of(last))
         })
     }
 
@@ -307,12 +322,9 @@ impl EventReader for PostgresReader {
             if self.database.options.is_citus {
                 let topics: Vec<&str> = topics.iter().map(Topic::as_str).collect();
                 let news = citus::news(&mut reading, &topics, from);
-                let (topics, oldest) = self.within("news", news).await?;
+                let (topics, last) = self.within("news", news).await?;
                 reading.end().await?;
-                let end = Cursor {
-                    txn: oldest - 1,
-                    seq: i64::MAX,
-                };
+                let end = after_all_of(last);
                 return Ok(News { topics, end });
             }
             let statement = reading

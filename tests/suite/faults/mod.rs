@@ -13,6 +13,7 @@ mod database;
 mod failover;
 mod ledger;
 mod load;
+mod numbers;
 mod pooler;
 mod proxy;
 mod replica;
