@@ -26,6 +26,7 @@ mod formats;
 mod kubernetes;
 mod logs;
 mod metrics;
+mod migrations;
 mod model;
 mod odd;
 mod outages;

@@ -1,5 +1,5 @@
-//! A Redis Cluster as the broker: streams on all of its masters, of which one is killed, and a slot
-//! that moves while its stream is written and read.
+//! A Redis Cluster as the broker: streams on all of its masters, of which one is killed, and slots
+//! that move while their streams are written and read.
 
 use super::{
     Allowance, assert_the_accounts_agree,
@@ -349,6 +349,37 @@ async fn a_slot_that_moves_takes_its_stream_along() {
         connected(&app).await;
     }
     assert_nothing_is_lost(&app, appends).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_in_use_are_resharded_by_the_program_for_it() {
+    let cluster = RedisCluster::start().await;
+    let mut postgres = PostgresServer::start().await;
+    let database = Arc::new(Database::at(postgres.url("postgres")));
+    let one = reader(&cluster, &database, "one").start().await;
+    let two = reader(&cluster, &database, "two").start().await;
+    for app in [&one, &two] {
+        connected(app).await;
+    }
+    let appends = Appends::start(seed(), &cluster, &[&one, &two]);
+    appends.events(100).await;
+    let [busy, full] = [&streams()[0], &streams()[1]];
+    let mut moved = cluster.reshard(busy).await;
+    appends.events(100).await;
+    for app in [&one, &two] {
+        connected(app).await;
+    }
+    // And with streams that nobody empties: what they hold is nowhere else.
+    postgres.kill().await;
+    appends.queued(200).await;
+    let source = cluster.home(full).unwrap();
+    assert!(cluster.length(source, full) > 0);
+    moved += cluster.reshard(full).await;
+    appends.queued(100).await;
+    postgres.start_again().await;
+    appends.events(100).await;
+    assert_nothing_is_lost(&one, appends).await;
+    eprintln!("{moved} slots moved");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,6 +139,50 @@ impl RedisCluster {
         assert!(target.ask::<u64>(&["XLEN", key]).is_ok(), "it has moved");
     }
 
+    /// Gives a master's first slots, up to that of a key, to another master, by the program that operators have for
+    /// it; says how many those are.
+    pub(crate) async fn reshard(&self, key: &str) -> usize {
+        // It refuses to begin where some node has not heard of all yet.
+        eventually("all nodes agree", START_MAX, async || {
+            self.by_program("check", &[]).await.0
+        })
+        .await;
+        let source = self.home(key).expect("a master that serves the key");
+        let target = self.masters().into_iter().find(|node| *node != source);
+        let (source, target) = (&self.nodes[source], &self.nodes[target.unwrap()]);
+        let slot = source.must::<usize>(&["CLUSTER", "KEYSLOT", key]);
+        let slots = slot + 1 - source.first_slot();
+        let count = slots.to_string();
+        let arguments = [
+            &["--cluster-from", &source.id, "--cluster-to", &target.id][..],
+            &["--cluster-slots", &count, "--cluster-yes"],
+        ];
+        let (is_done, output) = self.by_program("reshard", &arguments.concat()).await;
+        assert!(is_done, "{output}");
+        // The plan that comes before has its lines further in.
+        let moved = output
+            .lines()
+            .filter(|line| line.starts_with("Moving slot "));
+        let moved = moved.count();
+        assert_eq!(moved, slots, "{output}");
+        assert!(target.ask::<u64>(&["XLEN", key]).is_ok(), "it has moved");
+        slots
+    }
+
+    /// `redis-cli --cluster`: whether it has ended well, and what it says.
+    async fn by_program(&self, command: &str, arguments: &[&str]) -> (bool, String) {
+        let mut program = Command::new("redis-cli");
+        program
+            .arg("--cluster")
+            .arg(command)
+            .arg(format!("127.0.0.1:{}", self.nodes[0].port))
+            .args(arguments);
+        let mut process = Process::spawn(program, None, Signal::KILL);
+        let (status, _) = process.wait(START_MAX).await;
+        let output = format!("{}{}", process.stdout(), process.stderr());
+        (status.success(), output)
+    }
+
     /// The nodes that are masters now, by their numbers.
     pub(crate) fn masters(&self) -> Vec<usize> {
         (0..self.nodes.len())
@@ -258,6 +302,16 @@ impl Node {
     fn must<T: FromRedisValue>(&self, command: &[&str]) -> T {
         self.ask(command)
             .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Where its slots begin.
+    fn first_slot(&self) -> usize {
+        let nodes = self.must::<String>(&["CLUSTER", "NODES"]);
+        let myself = nodes.lines().find(|line| line.contains("myself")).unwrap();
+        // Slots and ranges of slots stand behind the eighth field.
+        let first = myself.split(' ').nth(8).expect("a master with slots");
+        let first = first.split('-').next().unwrap_or_default();
+        first.parse().unwrap_or_else(|_| panic!("{myself}"))
     }
 
     fn info(&self) -> String {
