@@ -136,6 +136,10 @@ async fn a_primary_that_takes_no_more_writes_is_left_for_the_next_one() {
             "select pg_reload_conf()",
         ])
         .await;
+    // Before that the event could be stored where it must not be.
+    primary
+        .says("select current_setting('transaction_read_only') = 'on'")
+        .await;
     // Which has nothing of ours yet, not even the tables.
     eventually("stored on the other one", SOON, async || {
         app.publish(&event("t", "2")).await.status == 200
