@@ -395,13 +395,6 @@ impl Config {
             max_body_bytes,
             inflight_bytes_max,
         };
-        // It finds rows by the versions that a plain Postgres gives them.
-        if config.retention.is_some() && config.database_is_citus {
-            return Err(ConfigError::Excluded {
-                variable: "RETENTION",
-                beside: "DATABASE_CITUS",
-            });
-        }
         match config.development_secrets().first() {
             Some(&variable) if !is_development => Err(ConfigError::PublishedSecret { variable }),
             _ => Ok(config),

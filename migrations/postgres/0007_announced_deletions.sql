@@ -7,7 +7,7 @@ alter table deletions add column expires_through timestamptz;
 -- An older version beside this one knows nothing of announcements. While there may be one, for a day after a
 -- database with events in it was migrated, each deletion is counted as before.
 alter table deletions add column counts_all_until timestamptz not null default now();
-update deletions set counts_all_until = now() + interval '1 day' where exists (select from processed_events);
+update deletions set counts_all_until = now() + interval '1 day' where exists (select from topics);
 
 create or replace function count_deletion() returns trigger language plpgsql
     security definer set search_path from current

@@ -50,17 +50,6 @@ pub enum ConfigError {
         /// The one that is set.
         beside: &'static str,
     },
-    /// Two settings cannot be together.
-    #[error(
-        "{variable} ({}): must not be set where {beside} is",
-        flag_of(variable)
-    )]
-    Excluded {
-        /// The environment variable.
-        variable: &'static str,
-        /// The other one.
-        beside: &'static str,
-    },
     /// A secret that everybody can read in the repository protects nothing.
     #[error(
         "{variable} ({}): must not be the published secret, set your own, or {} where this is for \

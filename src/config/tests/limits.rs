@@ -56,13 +56,3 @@ fn a_burst_alone_limits_nothing_and_is_refused() {
         "RATE_LIMIT (--rate-limit): must be set where RATE_LIMIT_BURST is"
     );
 }
-
-#[test]
-fn nothing_is_dropped_on_citus() {
-    let line = wrong(&[], &[("RETENTION", "90d"), ("DATABASE_CITUS", "true")]);
-    assert_eq!(
-        line,
-        "RETENTION (--retention): must not be set where DATABASE_CITUS is"
-    );
-    assert!(serve(&[], &[("RETENTION", "90d")]).retention.is_some());
-}

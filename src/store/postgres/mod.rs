@@ -127,6 +127,15 @@ impl Database {
         self.commits.fire(commits);
     }
 
+    /// How statements that are prepared are planned: once. Citus cannot plan those that go to several workers
+    /// before it knows the parameters, and relies on Postgres to plan them anew each time.
+    fn plan_cache_mode(&self) -> &'static str {
+        match self.options.is_citus {
+            true => "auto",
+            false => "force_generic_plan",
+        }
+    }
+
     fn name_of(&self, role: &str) -> String {
         format!("oncelog-{:08x}-{role}", self.instance)
     }
@@ -214,7 +223,7 @@ impl WriterSource for PostgresWriters {
             let settings = [
                 // The statements are few and their plans must not depend on what the planner
                 // believes of a table that grows from nothing to millions of rows.
-                ("plan_cache_mode", "force_generic_plan"),
+                ("plan_cache_mode", self.0.plan_cache_mode()),
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),

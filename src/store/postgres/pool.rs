@@ -131,7 +131,7 @@ fn options(
         // A page follows an index, and sorts within a transaction at most. On a table that grew
         // since its last `analyze` the planner would rather sort all that is to come.
         ("enable_sort", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
+        ("plan_cache_mode", database.plan_cache_mode()),
     ];
     database.set_up(role, server, &settings)
 }

@@ -7,6 +7,8 @@
 //! Before a walk deletes anything it announces up to which time of storing it will, for those who remember
 //! keys; it deletes nothing younger.
 
+mod citus;
+
 use super::{
     Database,
     answers::{decode, timestamp},
@@ -52,7 +54,7 @@ impl RetentionStore for PostgresRetention {
             self.0.migrate().await?;
             let settings = [
                 // As for writers and readers: what the planner believes must not matter.
-                ("plan_cache_mode", "force_generic_plan"),
+                ("plan_cache_mode", self.0.plan_cache_mode()),
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
@@ -130,21 +132,32 @@ impl PostgresRun {
             turn.end().await?;
             return Ok(None);
         };
-        let rows = sqlx::query(LOOK)
-            .persistent(keeps_statements)
-            .bind(walk.place.txn)
-            .bind(walk.place.seq)
-            .bind(age_us(walk.expiry.age))
-            .bind(i64::from(rows_max))
-            .bind(walk.announced_through.map(Timestamp::to_chrono))
-            .try_map(met_row)
-            .fetch_all(turn.connection())
-            .await?;
-        turn.end().await?;
+        let rows = if self.database.options.is_citus {
+            turn.end().await?;
+            let walk = walk.clone();
+            self.rows_on_citus(&walk, rows_max).await?
+        } else {
+            let rows = sqlx::query(LOOK)
+                .persistent(keeps_statements)
+                .bind(walk.place.txn)
+                .bind(walk.place.seq)
+                .bind(age_us(walk.expiry.age))
+                .bind(i64::from(rows_max))
+                .bind(walk.announced_through.map(Timestamp::to_chrono))
+                .try_map(met_row)
+                .fetch_all(turn.connection())
+                .await?;
+            turn.end().await?;
+            rows
+        };
+        let Some(walk) = self.walks.present() else {
+            return Ok(None);
+        };
         let is_all = rows.len() < usize::try_from(rows_max).unwrap_or(usize::MAX);
         let (mut batch, is_over) = walk.choose(&self.rules, rows, is_all);
         walk.is_over = is_over;
-        if walk.expiry.mode == RetentionMode::DropPayload && !batch.is_empty() {
+        let is_digested_now = !self.database.options.is_citus && !batch.is_empty();
+        if walk.expiry.mode == RetentionMode::DropPayload && is_digested_now {
             self.digest(&mut batch).await?;
         }
         Ok(Some(batch))
@@ -207,6 +220,11 @@ impl PostgresRun {
         let Some(walk) = self.walks.present() else {
             return Ok(Expired::default());
         };
+        if self.database.options.is_citus && !batch.is_empty() {
+            let walk = walk.clone();
+            let changed = self.change_on_citus(&walk, batch).await?;
+            return Ok(self.walks.has_changed(batch, changed));
+        }
         let keeps_statements = self.setup.keeps_statements();
         let statement = match walk.expiry.mode {
             RetentionMode::DropPayload => DROP,
