@@ -2,6 +2,9 @@
 //! before more the connection ends, and the answer says so; no body is ever taken for a request; and who asks
 //! before he sends is not told to send what is refused.
 
+mod random;
+mod wire;
+
 use crate::support::{Engine, TestApp, TestCertificate, event};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -9,127 +12,19 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::Shutdown,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
+use wire::{ANSWER_MAX, Wire, connect};
 
-/// No answer takes longer.
-const ANSWER_MAX: Duration = Duration::from_secs(11);
 /// What is read for the sake of the connection (src/app/unread.rs).
 const UNREAD_BYTES_MAX: usize = 64 << 10;
-/// What would be answered if it were taken for a request: with a status that nothing else here has.
+/// What would be answered, in the place of what is behind it, if it were taken for a request.
 const HIDDEN: &str = "PUT /hidden HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
-
-trait Io: Read + Write {}
-impl<T: Read + Write> Io for T {}
-
-/// A client's connection.
-struct Wire {
-    io: Box<dyn Io>,
-    received: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    is_last: bool,
-}
-
-impl Wire {
-    fn open(address: SocketAddr) -> Self {
-        Self::over(connect(address))
-    }
-
-    fn over(io: impl Io + 'static) -> Self {
-        Self {
-            io: Box::new(io),
-            received: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.io.write_all(bytes.as_ref()).unwrap();
-        self.io.flush().unwrap();
-    }
-
-    /// Of which the service may refuse to take all.
-    fn send_what_it_takes(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.io.write_all(bytes.as_ref());
-    }
-
-    /// The next answer, of which an interim one is one, too.
-    #[track_caller]
-    fn answer(&mut self) -> Answer {
-        let end = loop {
-            let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
-            if let Some(end) = end {
-                break end + 4;
-            }
-            assert!(self.read(), "closed without an answer");
-        };
-        let head: Vec<u8> = self.received.drain(..end).collect();
-        let head = String::from_utf8(head).unwrap().to_lowercase();
-        let status = head.strip_prefix("http/1.1 ").expect("an answer");
-        let status = status[..3].parse().unwrap();
-        let header = |name: &str| {
-            let mut lines = head.lines();
-            lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
-        };
-        let length = header("content-length:").map_or(0, |length| length.parse().unwrap());
-        while self.received.len() < length {
-            assert!(self.read(), "closed within an answer");
-        }
-        self.received.drain(..length);
-        Answer {
-            status,
-            is_last: header("connection:").is_some_and(|connection| connection == "close"),
-        }
-    }
-
-    /// An answer behind which the connection goes on.
-    #[track_caller]
-    fn goes_on_after(&mut self, status: u16) {
-        let answer = self.answer();
-        assert_eq!((answer.status, answer.is_last), (status, false));
-    }
-
-    /// An answer that says that the connection ends; and it does, without another one.
-    #[track_caller]
-    fn ends_with(&mut self, status: u16) {
-        let answer = self.answer();
-        assert_eq!((answer.status, answer.is_last), (status, true));
-        while self.read() {}
-        let further = String::from_utf8_lossy(&self.received);
-        assert!(further.is_empty(), "{further}");
-    }
-
-    /// Whether more has come; else the connection is at its end.
-    #[track_caller]
-    fn read(&mut self) -> bool {
-        let mut chunk = [0; 4096];
-        let length = match self.io.read(&mut chunk) {
-            Ok(length) => length,
-            Err(error) => match error.kind() {
-                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => 0,
-                _ => panic!("{error}"),
-            },
-        };
-        self.received.extend_from_slice(&chunk[..length]);
-        length > 0
-    }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-    stream
-}
 
 fn connect_tls(app: &TestApp, certificate: &TestCertificate) -> Wire {
     let mut roots = RootCertStore::empty();
