@@ -92,6 +92,8 @@ pub(super) struct Recollection {
     /// By place: when an equal event was stored. Of first events only.
     known: Vec<Option<Timestamp>>,
     is_relied_on: bool,
+    /// A key is remembered, but what is stored under it has to be compared, or may be deleted by now.
+    has_taken: bool,
 }
 
 impl RecentKeys {
@@ -113,6 +115,7 @@ impl RecentKeys {
             fingerprints: Vec::new(),
             known: vec![None; plan.len()],
             is_relied_on: false,
+            has_taken: false,
         };
         if self.keys_max == 0 {
             return recollection;
@@ -132,8 +135,15 @@ impl RecentKeys {
             return recollection;
         }
         for (&place, fingerprint) in plan.firsts().iter().zip(&recollection.fingerprints) {
-            recollection.known[place] = memory.find(fingerprint);
-            recollection.is_relied_on |= recollection.known[place].is_some();
+            let Some(recent) = memory.find(fingerprint.key) else {
+                continue;
+            };
+            if recent.content == fingerprint.content && !memory.may_expire(recent.processed_at) {
+                recollection.known[place] = Some(recent.processed_at);
+                recollection.is_relied_on = true;
+            } else {
+                recollection.has_taken = true;
+            }
         }
         recollection
     }
@@ -203,6 +213,16 @@ impl Recollection {
         self.epoch.filter(|_| self.is_relied_on)
     }
 
+    /// Changes whenever everything was forgotten.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Whether the table is likely to have a key of the group of which nothing is recalled.
+    pub(super) fn has_taken(&self) -> bool {
+        self.has_taken
+    }
+
     /// Whether an equal event with this key is stored, and since when.
     pub(super) fn of(&self, place: usize) -> Option<Timestamp> {
         self.known[place]
@@ -228,11 +248,9 @@ impl Memory {
         through.is_some_and(|through| processed_at <= through)
     }
 
-    fn find(&self, fingerprint: &Fingerprint) -> Option<Timestamp> {
-        let recent = self.young.get(&fingerprint.key);
-        let recent = recent.or_else(|| self.old.get(&fingerprint.key))?;
-        let holds = recent.content == fingerprint.content && !self.may_expire(recent.processed_at);
-        holds.then_some(recent.processed_at)
+    fn find(&self, key: Digest) -> Option<Recent> {
+        let recent = self.young.get(&key);
+        recent.or_else(|| self.old.get(&key)).copied()
     }
 
     fn keep(&mut self, fingerprint: &Fingerprint, processed_at: Timestamp, keys_max: usize) {

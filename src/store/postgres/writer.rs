@@ -1,10 +1,12 @@
 //! One Postgres connection that appends groups. Driven by a persist actor through the seam.
 
 mod citus;
+mod statement;
 
 use super::{
     Database,
     answers::timestamp,
+    caution::Caution,
     rows::{Columns, TopicColumns, place_of},
     session::{SLOTS_MAX, begin_fenced, claim_slot, end_predecessors, slot_of},
     turn::Setup,
@@ -28,8 +30,8 @@ const KNOWN_TOPICS_MAX: usize = 10_000;
 /// Transactions after which a writer folds what they have done for their topics.
 const UNFOLDED_MAX: u32 = 256;
 /// Looks at the table that a group may take: one that says which keys are taken, one that stores the
-/// others, and two for those who lose against other replicas.
-const LOOKS_MAX: usize = 4;
+/// others, and two for those who lose against other replicas; before them the insert that did not look.
+const LOOKS_MAX: usize = 5;
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
@@ -48,6 +50,7 @@ pub(super) struct PostgresWriter {
     known_topics: HashSet<String>,
     /// Whether the database has lost, or will lose, what the memory of recent keys does not know of.
     has_losses: bool,
+    caution: Caution,
 }
 
 impl PostgresWriter {
@@ -84,6 +87,7 @@ impl PostgresWriter {
             unfolded: UNFOLDED_MAX,
             known_topics: HashSet::new(),
             has_losses: true,
+            caution: Caution::new(),
         })
     }
 
@@ -105,17 +109,30 @@ impl PostgresWriter {
         let mut verdicts = Verdicts::new(plan);
         verdicts.recall(&recollection);
         let mut relied_on = recollection.relied_on();
+        self.caution.relies_on(recollection.session());
+        let mut looks = self.caution.looks() || recollection.has_taken();
         for _ in 0..LOOKS_MAX {
             let hoped = verdicts.if_inserted();
             let places = verdicts.open_firsts();
-            let look = self.insert(txn, plan, &places, &hoped, relied_on);
-            match within(options, "append", look).await.map_err(as_race)? {
+            let look = self.insert(txn, plan, &places, &hoped, relied_on, looks);
+            let look = match within(options, "append", look).await.map_err(as_race) {
+                Err(StoreError::Contention(_)) if !looks => {
+                    self.caution.missed_some();
+                    looks = true;
+                    continue;
+                }
+                look => look?,
+            };
+            match look {
                 Look::Committed {
                     now,
                     epoch,
                     commits,
                 } => {
                     self.database.has_committed(&commits);
+                    if looks {
+                        self.caution.found_none();
+                    }
                     let receipts = hoped.into_iter().map(|verdict| verdict.receipt(now));
                     let receipts: Vec<Receipt> = receipts.collect();
                     let stored_at = plan.firsts().iter().map(|&first| {
@@ -128,6 +145,10 @@ impl PostgresWriter {
                     return Ok(plan.by_request(receipts));
                 }
                 Look::Taken { places, epoch } => {
+                    looks = true;
+                    if !places.is_empty() {
+                        self.caution.found_some();
+                    }
                     if relied_on.is_some_and(|relied_on| relied_on != epoch) {
                         self.has_losses = true;
                         return Err(try_again());
@@ -144,8 +165,9 @@ impl PostgresWriter {
     }
 
     /// Inserts the events at these places, with counters for all, provided that none of their keys is
-    /// taken and that the table is as it was when the other verdicts were found. One statement and
-    /// its own transaction: when its answer is complete, it has committed.
+    /// taken and that the table is as it was when the other verdicts were found. Without a look at the
+    /// keys it fails where one is taken. One statement and its own transaction: when its answer is
+    /// complete, it has committed.
     async fn insert(
         &mut self,
         txn: TxnId,
@@ -153,6 +175,7 @@ impl PostgresWriter {
         places: &[usize],
         verdicts: &[Verdict],
         relied_on: Option<Epoch>,
+        looks: bool,
     ) -> Result<Look, sqlx::Error> {
         if self.database.options.is_citus {
             // Nothing is remembered there that could be relied on.
@@ -163,7 +186,8 @@ impl PostgresWriter {
         let topics = TopicColumns::new(&deltas);
         let maybe_new = topics.stored_in(|topic| !self.known_topics.contains(topic));
         let mut turn = self.setup.turn(&mut self.connection).await?;
-        let row: PgRow = sqlx::query_with(INSERT, columns.arguments()?)
+        let statement = statement::insert(looks, !maybe_new.is_empty());
+        let row: PgRow = sqlx::query_with(statement, columns.arguments()?)
             .persistent(self.setup.keeps_statements())
             .bind(&maybe_new)
             .bind(&topics.names)
@@ -188,17 +212,17 @@ impl PostgresWriter {
             deletions: row.try_get("deletions")?,
             server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
         };
-        if !row.try_get::<bool, _>("is_stored")? {
+        let Some(xid) = row.try_get("xid")? else {
             let taken: Vec<i32> = row.try_get("taken")?;
             let places = taken.into_iter().map(place_of);
             let places = places.collect::<Result<_, _>>()?;
             return Ok(Look::Taken { places, epoch });
-        }
+        };
         self.has_stored(maybe_new);
         Ok(Look::Committed {
             now: timestamp(row.try_get("now")?)?,
             epoch,
-            commits: commits(row.try_get("xid")?, deltas.stored_in()),
+            commits: commits(xid, deltas.stored_in()),
         })
     }
 
@@ -385,60 +409,3 @@ enum Look {
     /// It was not, and nothing is stored: these places' keys are taken, or the epoch is another one.
     Taken { places: Vec<usize>, epoch: Epoch },
 }
-
-/// The whole transaction. Counts suppose that every event is new, so nothing is written unless all of
-/// them are.
-const INSERT: &str = "\
-    with here as ( \
-        select d.statements as deletions, pg_postmaster_start_time() as server_started, \
-               array( \
-                   select e.seq from unnest($1::text[], $2::text[], $6::int[]) as e (topic, event_id, seq) \
-                   join processed_events p on p.topic = e.topic and p.event_id = e.event_id \
-               ) as taken \
-        from deletions d \
-    ), all_new as ( \
-        select true from here \
-        where cardinality(taken) = 0 \
-          and ($18::bigint is null or (deletions = $18 and server_started = $19::timestamptz)) \
-    ), inserted as ( \
-        insert into processed_events \
-            (topic, event_id, timestamp, source, payload, processed_at, txn, seq) \
-        select e.topic, e.event_id, e.timestamp, e.source, e.payload::jsonb, \
-               statement_timestamp(), (select pg_current_xact_id()::text::bigint), e.seq \
-        from all_new cross join \
-             unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
-                 as e (topic, event_id, timestamp, source, payload, seq) \
-    ), seen_first as ( \
-        insert into topics (topic, first_stored_at) \
-        select unnest($7::text[]), statement_timestamp() from all_new \
-        on conflict (topic) do nothing \
-        returning 1 \
-    ), per_topic as ( \
-        insert into topic_deltas (slot, topics, unique_counts, duplicate_counts, stored_at) \
-        select $11, $8, $9, $10, statement_timestamp() from all_new \
-    ), in_all as ( \
-        insert into system_stats as s \
-            (slot, received_count, unique_processed_count, duplicate_dropped_count, \
-             conflict_count, topics_count, updated_at) \
-        select $11, $12, $13, $14, $15, (select count(*) from seen_first), statement_timestamp() \
-        from all_new \
-        on conflict (slot) do update set \
-            received_count = s.received_count + excluded.received_count, \
-            unique_processed_count = s.unique_processed_count + excluded.unique_processed_count, \
-            duplicate_dropped_count = s.duplicate_dropped_count + excluded.duplicate_dropped_count, \
-            conflict_count = s.conflict_count + excluded.conflict_count, \
-            topics_count = s.topics_count + excluded.topics_count, \
-            updated_at = excluded.updated_at \
-    ), named as ( \
-        insert into writer_transactions as w (writer, txn, xid, committed_at, fence) \
-        select $16, $17, pg_current_xact_id()::text::bigint, statement_timestamp(), \
-               coalesce($20::bigint, 0) \
-        from all_new \
-        on conflict (writer) do update set \
-            txn = case when $20::bigint is null or w.fence = $20 then excluded.txn end, \
-            xid = excluded.xid, committed_at = excluded.committed_at \
-    ) \
-    select exists (select from all_new) as is_stored, taken, \
-           (select pg_current_xact_id()::text::bigint from all_new) as xid, statement_timestamp() as now, \
-           deletions, server_started \
-    from here";

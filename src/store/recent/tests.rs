@@ -207,3 +207,19 @@ fn a_memory_of_nothing_recalls_nothing() {
         assert_eq!(pass(&recent, EPOCH, &[("a", "{}")], us), Some(vec![None]));
     }
 }
+
+#[test]
+fn a_key_with_another_content_or_about_to_expire_is_said_to_be_taken() {
+    let recent = RecentKeys::new(100);
+    pass(&recent, EPOCH, &[("a", "{}")], 5);
+    let has_taken = |events: &[(&str, &str)]| {
+        let group = group(events);
+        let recollection = recent.recall(&GroupPlan::new(&group), EPOCH.server);
+        recollection.has_taken()
+    };
+    assert!(!has_taken(&[("a", "{}"), ("b", "{}")]));
+    assert!(has_taken(&[("a", "{ }"), ("b", "{}")]));
+    recent.learn(losses(1, Some(5)));
+    assert!(has_taken(&[("a", "{}"), ("b", "{}")]));
+    assert!(!has_taken(&[("b", "{}")]));
+}

@@ -168,3 +168,52 @@ async fn a_conflict_with_what_another_replica_stored_after_a_deletion_is_found()
     let answered = super::append(&mut *here, &ours).await;
     assert_eq!(answered[0][0].outcome, Outcome::Conflict);
 }
+
+/// After many groups in which no key was taken, keys are inserted without being looked up first. Then come
+/// some that another replica has stored, and that this one cannot remember.
+#[tokio::test]
+async fn a_key_that_is_taken_where_no_look_up_expected_it_is_answered_as_ever() {
+    let mut subject = Subject::open(1000).await;
+    let other = open_remembering(subject.database.url(), 1000);
+    let mut other = other.writers.connect(0).await.unwrap();
+    let new = |id: String| event_with("t0", &id, PAYLOADS[0]);
+    let (mut unique, mut received) = (0, 0);
+    for (round, clean) in [64, 128, 256].into_iter().enumerate() {
+        let foreign = new(format!("foreign {round}"));
+        let group = [batch(vec![foreign.clone()])];
+        other.append(TxnId::random(), &group).await.unwrap();
+        for number in 0..clean {
+            let group = [batch(vec![new(format!("{round} {number}"))])];
+            assert_eq!(subject.append(0, &group).await, [[Outcome::Stored]]);
+        }
+        let own = new(format!("own {round}"));
+        let conflict = event_with("t0", foreign.event_id().as_str(), PAYLOADS[2]);
+        let group = [
+            batch(vec![foreign.clone(), own.clone()]),
+            batch(vec![conflict, own]),
+        ];
+        let outcomes = subject.append(0, &group).await;
+        let expected = [
+            [Outcome::Duplicate, Outcome::Stored],
+            [Outcome::Conflict, Outcome::Duplicate],
+        ];
+        assert_eq!(outcomes, expected, "round {round}");
+        unique += clean + 2;
+        received += clean + 5;
+        let totals = subject.totals().await;
+        assert_eq!(
+            (totals.received, totals.unique_processed),
+            (received, unique)
+        );
+        assert_eq!(totals.conflicts, 1 + round as u64);
+    }
+    // Postgres counts for good when a connection ends.
+    subject.writers.clear();
+    let tried = "select xact_rollback from pg_stat_database where datname = current_database()";
+    eventually(
+        "each insert that did not look has failed",
+        PATIENCE,
+        async || subject.database.number(tried).await >= 3,
+    )
+    .await;
+}
