@@ -159,9 +159,9 @@ fn holds_group(bytes: &[u8]) -> bool {
     bytes.len() > 300 && holds(b"-persist-") && !holds(b"application_name")
 }
 
-/// Its row, of six columns, begins with a Boolean: whether the group was stored. By the time that it
-/// is sent the transaction has committed, or a crash of the server is on its way.
+/// Its row, of five columns, begins with the transaction's number of 8 bytes, or null where nothing was stored.
+/// By the time that it is sent the transaction has committed, or a crash of the server is on its way.
 fn says_committed(bytes: &[u8]) -> bool {
-    let begin = [0, 6, 0, 0, 0, 1, 1];
+    let begin = [0, 5, 0, 0, 0, 8];
     bytes.windows(begin.len()).any(|window| window == begin)
 }

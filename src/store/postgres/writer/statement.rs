@@ -52,8 +52,8 @@ macro_rules! insert {
                     txn = case when $20::bigint is null or w.fence = $20 then excluded.txn end, \
                     xid = excluded.xid, committed_at = excluded.committed_at \
             ) \
-            select taken, deletions, server_started, statement_timestamp() as now, \
-                   (select xid from all_new) as xid \
+            select (select xid from all_new) as xid, taken, deletions, server_started, \
+                   statement_timestamp() as now \
             from here"
         )
     };
