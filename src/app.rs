@@ -3,6 +3,7 @@
 
 mod actors;
 mod expect;
+mod head;
 mod listener;
 mod open_files;
 mod pace;

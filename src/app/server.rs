@@ -3,6 +3,7 @@
 use super::{
     LINGER,
     expect::OnDemand,
+    head,
     listener::Listener,
     pace::{Pace, Paced, PacedBody},
     unread::RequestBody,
@@ -188,6 +189,7 @@ fn application(
             let (in_flight, requests) = (lifecycle.enter(), requests.clone());
             let arrived = Instant::now();
             let body = RequestBody::of(&mut request);
+            head::shrink(request.headers_mut());
             let response = match hosts.refusal(&request) {
                 Some(refusal) => Either::Left(ready(Ok(request.into_response(refusal)))),
                 None => Either::Right(service.call(request)),

@@ -199,7 +199,8 @@ async fn queue(
     batch: &EventBatch,
     reason: Reason,
 ) -> Result<Stored, ApiError> {
-    let queued = broker::queue(broker, batch, arrival.shape, reason).await?;
+    // Boxed: its future is ten times as large as all else of a publish, which would hold the room for it.
+    let queued = Box::pin(broker::queue(broker, batch, arrival.shape, reason)).await?;
     state.stats.queue(batch.events().len() as u64);
     Ok(Stored::Later(queued))
 }
