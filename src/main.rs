@@ -16,8 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-/// With the C library's, an event costs half as much again over 2,000 busy connections as over 256: a request's
-/// head and futures are too large for its cache of free pieces, and lie far apart.
+/// The C library's takes a slow way for all above 1 KiB, and each request has several such pieces.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
