@@ -23,7 +23,7 @@ use crate::{
 };
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use actors::{Backlog, start_actors};
+use actors::{Backlog, actors};
 use anyhow::{Context, anyhow};
 use listener::Listener;
 use server::{access_rules, http_server, rate_limiter};
@@ -63,8 +63,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let store =
         store::open(addresses, store_options(&config)).context("DATABASE_URL (--database-url)")?;
-    let arbiter = Arbiter::new();
-    let domain = start_actors(&config, &store, &arbiter)?;
+    let (domain, cast) = actors(&config, &store)?;
     let lifecycle = Lifecycle::default();
     let feed = live_feed(&config, &store);
     let access = access_rules(&config);
@@ -98,12 +97,22 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         },
     };
     actix::spawn(http::watch(state.clone()));
+    // Between two threads each event would be handed over twice, which costs more than a second thread brings
+    // where there is one for HTTP. Of several none should have the actors' work besides.
+    let (arbiter, cast) = if config.http_workers == 1 {
+        (None, Some(cast))
+    } else {
+        let arbiter = Arbiter::new();
+        arbiter.spawn_fn(|| cast.start());
+        (Some(arbiter), None)
+    };
     let server = http_server(
         &config,
         connections_max,
         &listener,
         certificate.as_ref(),
         state,
+        cast,
     )?;
     if let Some(certificate) = certificate {
         actix::spawn(renew_on_hangup(certificate)?);
@@ -132,8 +141,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // A stream has no last answer to wait for: its client goes on from its cursor elsewhere.
     feed.close();
     drain(&handle, &listener, &lifecycle, &domain.backlog, deadline).await;
+    // Before the thread of the actors ends: what it has taken to count may be on its way to the database.
     domain.stats.flush().await;
-    arbiter.stop();
+    // Closes idle connections, and gives the last answers a moment to leave.
+    handle.stop(true).await;
+    domain.stats.flush().await;
+    if let Some(arbiter) = arbiter {
+        arbiter.stop();
+    }
     // Closing is a courtesy to the database; it must not hold up the end.
     let _ = timeout(LINGER, store.reader.close()).await;
     drop(server);
@@ -254,8 +269,6 @@ async fn drain(
     if !(is_drained && lifecycle.drained(deadline).await) {
         tracing::warn!("some requests were not answered before the deadline");
     }
-    // Closes idle connections, and gives the last answers a moment to leave.
-    handle.stop(true).await;
     // Nobody waits for these any more, but their transactions may as well end well.
     while !backlog.is_done() && Instant::now() < deadline {
         sleep(DRAIN_POLL).await;

@@ -31,5 +31,5 @@ pub use persist::{GroupLimits, PersistActor, PersistSettings};
 pub use retention::{RetentionActor, RetentionSettings};
 pub use stats::{LocalCounts, SharedCounts, StatsActor, StatsClient, StatsError};
 pub use status::{ActorKind, ActorState, ActorStatus, ActorView, NotCrashed, Roster};
-pub use supervisor::{RestartPolicy, start_supervised};
+pub use supervisor::{Cast, RestartPolicy};
 pub use turns::Turns;

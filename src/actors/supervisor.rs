@@ -7,7 +7,7 @@
 use super::status::ActorStatus;
 use crate::telemetry::{self, Panic};
 use actix::{
-    Actor, Addr, ArbiterHandle, Context, Supervised,
+    Actor, Addr, Context, Supervised,
     dev::{ContextFut, channel},
 };
 use std::{
@@ -43,22 +43,33 @@ impl RestartPolicy {
     }
 }
 
-/// Starts an actor on the arbiter and keeps it alive until all its addresses are gone.
-pub fn start_supervised<A>(
-    arbiter: &ArbiterHandle,
-    policy: RestartPolicy,
-    status: ActorStatus,
-    build: impl FnOnce() -> A + Send + 'static,
-) -> Addr<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
-    arbiter.spawn_fn(move || {
-        let life = Context::with_receiver(receiver).into_future(build());
-        actix::spawn(supervise(life, policy, status));
-    });
-    Addr::new(sender)
+/// Actors that have an address and no thread yet: mail may be sent, and waits.
+#[derive(Default)]
+pub struct Cast(Vec<Box<dyn FnOnce() + Send>>);
+
+impl Cast {
+    /// Adds an actor. Once started it is kept alive until all its addresses are gone.
+    pub fn add<A>(
+        &mut self,
+        policy: RestartPolicy,
+        status: ActorStatus,
+        build: impl FnOnce() -> A + Send + 'static,
+    ) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>> + Supervised,
+    {
+        let (sender, receiver) = channel::channel(MAILBOX_CAPACITY);
+        self.0.push(Box::new(move || {
+            let life = Context::with_receiver(receiver).into_future(build());
+            actix::spawn(supervise(life, policy, status));
+        }));
+        Addr::new(sender)
+    }
+
+    /// Starts all of them on this thread, which is an arbiter's.
+    pub fn start(self) {
+        self.0.into_iter().for_each(|start| start());
+    }
 }
 
 async fn supervise<A>(

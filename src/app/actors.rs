@@ -3,16 +3,16 @@
 use super::READ_TIMEOUT;
 use crate::{
     actors::{
-        ActorKind, ActorStatus, Admission, DeadLetterClient, GroupLimits, IngestActor,
+        ActorKind, ActorStatus, Admission, Cast, DeadLetterClient, GroupLimits, IngestActor,
         IngestClient, PersistActor, PersistSettings, RestartPolicy, RetentionActor,
-        RetentionSettings, Roster, SharedCounts, StatsActor, StatsClient, Turns, start_supervised,
+        RetentionSettings, Roster, SharedCounts, StatsActor, StatsClient, Turns,
     },
     bridge::{BridgeSettings, BrokerClient, BrokerNodes, RedisBridgeActor, StreamNames},
     config::{Config, RedisUrl},
     http::Broker,
     store::Store,
 };
-use actix::{Addr, Arbiter, ArbiterHandle};
+use actix::Addr;
 use anyhow::Context;
 use std::{
     sync::{
@@ -48,12 +48,9 @@ impl Backlog {
     }
 }
 
-pub(super) fn start_actors(
-    config: &Config,
-    store: &Store,
-    arbiter: &Arbiter,
-) -> anyhow::Result<Domain> {
-    let arbiter = arbiter.handle();
+/// The actors, which the cast starts when it has its thread.
+pub(super) fn actors(config: &Config, store: &Store) -> anyhow::Result<(Domain, Cast)> {
+    let mut cast = Cast::default();
     let policy = RestartPolicy {
         pause_min: Duration::from_millis(config.restart_pause_ms_min),
         pause_max: Duration::from_millis(config.restart_pause_ms_max),
@@ -78,7 +75,7 @@ pub(super) fn start_actors(
             counts.clone(),
         );
         let interval = Duration::from_millis(config.stats_interval_ms);
-        start_supervised(&arbiter, policy, stats_status.clone(), move || {
+        cast.add(policy, stats_status.clone(), move || {
             StatsActor::new(status, reader, interval, &counts)
         })
     };
@@ -88,7 +85,7 @@ pub(super) fn start_actors(
             let status = ActorStatus::new(ActorKind::Persist, Some(shard));
             let (own_status, writers) = (status.clone(), Arc::clone(&store.writers));
             let (turns, stats) = (turns.clone(), stats.clone());
-            let actor = start_supervised(&arbiter, policy, status.clone(), move || {
+            let actor = cast.add(policy, status.clone(), move || {
                 PersistActor::new(shard, own_status, persist_settings, writers, turns, stats)
             });
             (actor, status)
@@ -97,7 +94,7 @@ pub(super) fn start_actors(
     let ingest_status = ActorStatus::new(ActorKind::Ingest, None);
     let ingest = {
         let (status, shards) = (ingest_status.clone(), shards.clone());
-        start_supervised(&arbiter, policy, ingest_status.clone(), move || {
+        cast.add(policy, ingest_status.clone(), move || {
             IngestActor::new(status, shards)
         })
     };
@@ -117,20 +114,20 @@ pub(super) fn start_actors(
     roster.add(stats_status, stats.clone().recipient());
     let (broker, bridge) = match &config.redis_url {
         Some(url) => {
-            let (broker, bridge) = start_bridge(config, url, store, &client, &arbiter, policy)?;
+            let (broker, bridge) = bridge(config, url, store, &client, &mut cast, policy)?;
             roster.add(broker.bridge.clone(), bridge.clone().recipient());
             (Some(broker), Some(bridge))
         }
         None => (None, None),
     };
     if config.retention.is_some() || config.dead_letter_retention.is_some() {
-        let (status, retention) = start_retention(config, store, &arbiter, policy);
+        let (status, retention) = retention(config, store, &mut cast, policy);
         roster.add(status, retention.recipient());
     }
     let entries = broker
         .as_ref()
         .map(|broker| Arc::clone(&broker.entries_in_flight));
-    Ok(Domain {
+    let domain = Domain {
         ingest: client,
         stats: StatsClient::new(stats, &counts, Arc::clone(&store.reader), READ_TIMEOUT),
         broker,
@@ -139,13 +136,14 @@ pub(super) fn start_actors(
             bridge,
             broker_entries: entries.unwrap_or_default(),
         },
-    })
+    };
+    Ok((domain, cast))
 }
 
-fn start_retention(
+fn retention(
     config: &Config,
     store: &Store,
-    arbiter: &ArbiterHandle,
+    cast: &mut Cast,
     policy: RestartPolicy,
 ) -> (ActorStatus, Addr<RetentionActor>) {
     let settings = RetentionSettings {
@@ -156,18 +154,18 @@ fn start_retention(
     };
     let status = ActorStatus::new(ActorKind::Retention, None);
     let (own_status, store) = (status.clone(), Arc::clone(&store.retention));
-    let actor = start_supervised(arbiter, policy, status.clone(), move || {
+    let actor = cast.add(policy, status.clone(), move || {
         RetentionActor::new(own_status, store, settings)
     });
     (status, actor)
 }
 
-fn start_bridge(
+fn bridge(
     config: &Config,
     url: &RedisUrl,
     store: &Store,
     ingest: &IngestClient,
-    arbiter: &ArbiterHandle,
+    cast: &mut Cast,
     policy: RestartPolicy,
 ) -> anyhow::Result<(Broker, Addr<RedisBridgeActor>)> {
     let nodes = BrokerNodes::new(url.nodes()).context("REDIS_URL (--redis-url)")?;
@@ -191,7 +189,7 @@ fn start_bridge(
     let actor = {
         let (status, ingest) = (status.clone(), ingest.clone());
         let dead_letters = DeadLetterClient::new(Arc::clone(&store.dead_letters));
-        start_supervised(arbiter, policy, broker.bridge.clone(), move || {
+        cast.add(policy, broker.bridge.clone(), move || {
             RedisBridgeActor::new(
                 status,
                 nodes,

@@ -9,6 +9,7 @@ use super::{
     unread::RequestBody,
 };
 use crate::{
+    actors::Cast,
     config::{Config, Scope},
     http::{self, AccessRules, HttpState, RateLimiter, Token, TokenScope, TrustedProxies},
     tls::ServedCertificate,
@@ -32,7 +33,11 @@ use actix_web::{
 };
 use anyhow::Context;
 use futures_util::future::{Either, ready};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -73,12 +78,14 @@ pub(super) fn rate_limiter(config: &Config, access: &AccessRules) -> RateLimiter
     }
 }
 
+/// The cast, if there is one, is started on the thread of a worker, and ends with it.
 pub(super) fn http_server(
     config: &Config,
     connections_max: usize,
     listener: &Listener,
     certificate: Option<&ServedCertificate>,
     state: HttpState,
+    cast: Option<Cast>,
 ) -> anyhow::Result<Server> {
     let workers = config.http_workers;
     let connections_max = (connections_max / workers).max(1);
@@ -91,8 +98,17 @@ pub(super) fn http_server(
     let listener = listener
         .share()
         .context("cannot share the listening socket")?;
+    let cast = Arc::new(Mutex::new(cast));
+    // Called on each worker's thread.
+    let start_cast = move || {
+        let cast = cast.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(cast) = cast {
+            cast.start();
+        }
+    };
     let server = match certificate {
         None => server.listen("http", listener, move || {
+            start_cast();
             fn_service(async |stream: TcpStream| Ok(paced(stream)))
                 .and_then(answers(state.clone(), draining.clone()))
         }),
@@ -104,6 +120,7 @@ pub(super) fn http_server(
             let mut acceptor = Acceptor::new(tls);
             acceptor.set_handshake_timeout(HEAD_TIMEOUT);
             server.listen("https", listener, move || {
+                start_cast();
                 acceptor
                     .clone()
                     .map_err(TlsError::into_service_error)

@@ -5,7 +5,7 @@ use crate::{
     actors::{ActorKind, ActorState},
     telemetry::remember_panics_in_tests,
 };
-use actix::{Arbiter, AsyncContext, Handler, Message, WrapFuture, fut::wrap_future};
+use actix::{AsyncContext, Handler, Message, WrapFuture, fut::wrap_future};
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -105,7 +105,9 @@ fn probe() -> (Addr<Probe>, ActorStatus, Script) {
         script: script.clone(),
         handled: 0,
     };
-    let address = start_supervised(&Arbiter::current(), POLICY, status.clone(), || actor);
+    let mut cast = Cast::default();
+    let address = cast.add(POLICY, status.clone(), || actor);
+    cast.start();
     (address, status, script)
 }
 

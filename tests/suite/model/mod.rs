@@ -409,6 +409,8 @@ async fn sessions(url: &str) -> i64 {
 
 async fn run(engine: Engine, shards: u8, steps: Vec<Step>) {
     let builder = TestApp::builder(engine).await;
+    // With one the actors are on its thread, with two they have their own.
+    let builder = builder.set("HTTP_WORKERS", 1 + shards % 2);
     let app = builder.set("PERSIST_ACTORS", shards).start().await;
     let mut run = Run {
         engine,
