@@ -16,6 +16,7 @@ mod dead_letters;
 mod ingest;
 mod messages;
 mod persist;
+mod queue;
 mod retention;
 mod stats;
 mod status;

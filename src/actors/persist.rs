@@ -3,7 +3,7 @@
 //!
 //! Group commit without a timer: what arrives while a transaction is in flight waits, and goes into
 //! the next one together. Under light load a group is one request, under heavy load groups grow by
-//! themselves. Small groups of different shards take turns (see [`Turns`]).
+//! themselves. Small groups take turns, and take along what waits at other shards (see [`Turns`]).
 //!
 //! All work lives in the actor's fields, not in its futures. A panic at any point leaves the
 //! requests in `queue`, `retries` or `flight`; after the restart the flight is settled (did it
@@ -15,6 +15,7 @@ use self::transaction::{sabotage, store_group};
 use super::{
     client::AppendError,
     messages::{Append, Committed, Crash, CrashPoint, Job},
+    queue::{Group, Queue},
     stats::StatsActor,
     status::ActorStatus,
     turns::{Turn, Turns},
@@ -73,8 +74,8 @@ pub struct PersistActor {
     /// Whether a connection was made and could not write, and nothing has been stored since: then
     /// being connected again says nothing.
     is_refuted: bool,
-    /// Requests that wait, oldest first.
-    queue: VecDeque<Job>,
+    /// Requests that wait.
+    queue: Queue,
     /// Parts of a group that failed as a whole; each is tried before the queue.
     retries: VecDeque<Vec<Job>>,
     /// The group of the present transaction.
@@ -135,19 +136,19 @@ impl PersistActor {
             status,
             settings,
             writers,
-            turns,
             stats,
             link: Link::Down,
             failed_attempts: 0,
             is_proven: false,
             is_refuted: false,
-            queue: VecDeque::new(),
+            queue: turns.queue(shard),
             retries: VecDeque::new(),
             flight: None,
             is_flush_scheduled: false,
             is_waiting_for_turn: false,
             turn: None,
             sabotage: None,
+            turns,
         }
     }
 
@@ -176,32 +177,31 @@ impl PersistActor {
             return;
         };
         let crash = self.sabotage.take();
+        self.queue.reserve(false);
         let status = self.status.clone();
         let group = Arc::clone(&flight.group);
         let txn = Rc::clone(&flight.txn);
         let transaction = async move {
             let mut writer = writer;
-            let _turn = turn;
             let sabotage = |point| sabotage(&status, crash, point);
             let result = store_group(&mut *writer, &group, &txn, sabotage).await;
-            (writer, result)
+            (writer, turn, result)
         };
         ctx.spawn(
             transaction
                 .into_actor(self)
-                .map(|(writer, result), actor, ctx| actor.land(writer, result, ctx)),
+                .map(|(writer, turn, result), actor, ctx| {
+                    // Still its turn: to wait for it again would cost a moment in which nothing is stored.
+                    actor.turn = turn;
+                    actor.land(writer, result, ctx);
+                    actor.turn = None;
+                }),
         );
     }
 
     /// Whether what waits may go now; else it will, when its turn comes or when it has become large.
     fn may_start(&mut self, ctx: &mut Context<Self>) -> bool {
-        let events = self.queue.iter().map(|job| job.batch.events().len());
-        let is_small = events
-            .scan(0, |sum, events| {
-                *sum += events;
-                Some(*sum)
-            })
-            .all(|sum| sum < LARGE_GROUP_EVENTS);
+        let is_small = !self.queue.has(LARGE_GROUP_EVENTS);
         if self.turn.is_some() || !is_small || self.queue.is_empty() || !self.retries.is_empty() {
             return true;
         }
@@ -211,7 +211,10 @@ impl PersistActor {
             let turn = self.turns.clone().take(TURN_PATIENCE);
             ctx.spawn(turn.into_actor(self).map(|turn, actor, ctx| {
                 actor.is_waiting_for_turn = false;
-                actor.turn = Some(turn);
+                // Those who wait now may have come later, the first ones gone along with others.
+                if turn.is_due() || actor.queue.has_waited(TURN_PATIENCE) {
+                    actor.turn = Some(turn);
+                }
                 actor.proceed(ctx);
                 // Not needed any more, if it is still there.
                 actor.turn = None;
@@ -320,19 +323,18 @@ impl PersistActor {
                 return Some(part);
             }
         }
-        let limits = self.settings.group;
-        let mut jobs: Vec<Job> = Vec::new();
-        let (mut events, mut bytes) = (0, 0);
-        while let Some(next) = self.queue.front() {
-            let fits = events + next.batch.events().len() <= limits.events_max
-                && bytes + next.batch.size_bytes() <= limits.bytes_max;
-            if !fits && !jobs.is_empty() {
-                break;
-            }
-            events += next.batch.events().len();
-            bytes += next.batch.size_bytes();
-            jobs.extend(self.queue.pop_front().filter(|job| !job.is_abandoned()));
+        let mut group = Group::new(self.settings.group);
+        self.queue.move_into(&mut group);
+        if group.events() >= LARGE_GROUP_EVENTS {
+            self.turn = None;
+        } else if self.turn.is_some() {
+            self.turns.take_along(&mut group);
+            group
+                .jobs_mut()
+                .iter_mut()
+                .for_each(|job| job.hand_over(&self.status));
         }
+        let jobs = group.into_jobs();
         (!jobs.is_empty()).then_some(jobs)
     }
 
@@ -344,8 +346,8 @@ impl PersistActor {
             return;
         };
         let mut jobs = flight.jobs;
-        let mut others = self.retries.iter().flatten().chain(&self.queue);
-        if self.is_refuted && jobs.iter().all(Job::is_abandoned) && others.all(Job::is_abandoned) {
+        let mut all = self.retries.iter().flatten().chain(&jobs);
+        if self.is_refuted && all.all(Job::is_abandoned) && self.queue.is_abandoned() {
             jobs.truncate(1);
         } else {
             jobs.retain(|job| !job.is_abandoned());
@@ -400,7 +402,7 @@ impl PersistActor {
         }
         self.failed_attempts = self.failed_attempts.saturating_add(1);
         // Their senders have had a 503: what waits on must not hold their permits.
-        self.queue.retain(|job| !job.is_abandoned());
+        self.queue.drop_abandoned();
         ctx.run_later(pause, Self::connect);
     }
 
@@ -442,6 +444,7 @@ impl Supervised for PersistActor {
         self.is_waiting_for_turn = false;
         self.turn = None;
         self.sabotage = None;
+        self.queue.reserve(false);
         if !matches!(self.link, Link::Idle(_)) {
             self.link = Link::Down;
         }
@@ -452,7 +455,7 @@ impl Handler<Append> for PersistActor {
     type Result = ();
 
     fn handle(&mut self, Append(job): Append, ctx: &mut Context<Self>) {
-        self.queue.push_back(job);
+        self.queue.push(job);
         if !self.is_flush_scheduled && self.flight.is_none() && matches!(self.link, Link::Idle(_)) {
             self.is_flush_scheduled = true;
             ctx.notify(Flush);
@@ -478,6 +481,8 @@ impl Handler<Crash> for PersistActor {
         }
         if crash.incarnation == self.status.incarnation() {
             self.sabotage = Some(crash);
+            // Its next transaction is to be one, and not that of another actor.
+            self.queue.reserve(true);
             self.proceed(ctx);
         }
     }

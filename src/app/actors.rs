@@ -79,7 +79,7 @@ pub(super) fn actors(config: &Config, store: &Store) -> anyhow::Result<(Domain, 
             StatsActor::new(status, reader, interval, &counts)
         })
     };
-    let turns = Turns::new();
+    let turns = Turns::new(config.persist_actors);
     let shards: Vec<(Addr<PersistActor>, ActorStatus)> = (0..config.persist_actors)
         .map(|shard| {
             let status = ActorStatus::new(ActorKind::Persist, Some(shard));
