@@ -15,7 +15,7 @@ use self::transaction::{sabotage, store_group};
 use super::{
     client::AppendError,
     messages::{Append, Committed, Crash, CrashPoint, Job},
-    queue::{Group, Queue},
+    queue::{Group, LARGE_GROUP_EVENTS, Queue},
     stats::StatsActor,
     status::ActorStatus,
     turns::{Turn, Turns},
@@ -50,8 +50,6 @@ pub struct PersistSettings {
     pub reconnect_pause_max: Duration,
 }
 
-/// Events that are worth a transaction at any time. Fewer wait while another shard has its turn.
-const LARGE_GROUP_EVENTS: usize = 32;
 /// The longest that they wait: about one transaction with a fast disk.
 const TURN_PATIENCE: Duration = Duration::from_millis(2);
 /// After a transaction that lost against another one: both try again, not at the same moment.
@@ -191,8 +189,9 @@ impl PersistActor {
             transaction
                 .into_actor(self)
                 .map(|(writer, turn, result), actor, ctx| {
-                    // Still its turn: to wait for it again would cost a moment in which nothing is stored.
-                    actor.turn = turn;
+                    // Still its turn, if it was: to wait for it again would cost a moment in which nothing
+                    // is stored.
+                    actor.turn = turn.filter(Turn::is_due);
                     actor.land(writer, result, ctx);
                     actor.turn = None;
                 }),

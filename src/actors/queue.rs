@@ -4,11 +4,13 @@
 use super::{messages::Job, persist::GroupLimits};
 use std::{
     collections::VecDeque,
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// Events that are worth a transaction at any time. Fewer wait while another shard has its turn, or go along.
+pub(super) const LARGE_GROUP_EVENTS: usize = 32;
 
 /// One shard's requests, oldest first. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -80,9 +82,9 @@ impl Queue {
         waiting.note_if_empty();
     }
 
-    /// The same for a group of another shard.
+    /// The same for a small group of another shard, which what is large here would only hold up.
     pub(super) fn lend_to(&self, group: &mut Group) {
-        if !self.waiting().is_reserved {
+        if !self.waiting().is_reserved && !self.has(LARGE_GROUP_EVENTS) {
             self.move_into(group);
         }
     }
@@ -127,8 +129,8 @@ impl Group {
         &mut self.jobs
     }
 
-    pub(super) fn into_jobs(mut self) -> Vec<Job> {
-        mem::take(&mut self.jobs)
+    pub(super) fn into_jobs(self) -> Vec<Job> {
+        self.jobs
     }
 
     fn has_room_for(&self, job: &Job) -> bool {

@@ -38,7 +38,7 @@ impl Turns {
         self.queues[shard].clone()
     }
 
-    /// Moves what waits at any shard into the group whose turn it is, as far as that has room.
+    /// Moves what waits at any shard, where that is small, into the group whose turn it is, as far as it has room.
     pub(super) fn take_along(&self, group: &mut Group) {
         self.queues.iter().for_each(|queue| queue.lend_to(group));
     }

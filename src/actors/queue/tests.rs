@@ -67,6 +67,24 @@ fn a_group_takes_along_what_waits_elsewhere_and_leaves_what_it_has_no_room_for()
 }
 
 #[test]
+fn what_is_worth_a_transaction_of_its_own_is_not_taken_along() {
+    const WIDE: GroupLimits = GroupLimits {
+        events_max: 100,
+        ..LIMITS
+    };
+    let turns = Turns::new(2);
+    let mut answers = push(&turns.queue(1), &["a"; LARGE_GROUP_EVENTS - 1]);
+    let mut group = Group::new(WIDE);
+    turns.take_along(&mut group);
+    assert_eq!(group.events(), LARGE_GROUP_EVENTS - 1);
+
+    answers.extend(push(&turns.queue(1), &["a"; LARGE_GROUP_EVENTS]));
+    let mut group = Group::new(WIDE);
+    turns.take_along(&mut group);
+    assert_eq!(group.events(), 0);
+}
+
+#[test]
 fn what_is_reserved_is_left_to_its_own_shard() {
     let turns = Turns::new(2);
     let _answers = push(&turns.queue(1), &["a"]);
