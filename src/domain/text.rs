@@ -1,5 +1,5 @@
-//! The three short texts of an event: topic, event id and source. Whoever holds one may rely on
-//! its length and its characters; the database never refuses it.
+//! The three short texts of an event: topic, event id and source. Of one that was parsed, the length and
+//! the characters can be relied on, and the database never refuses it.
 
 use bytestring::ByteString;
 use std::fmt;
@@ -64,6 +64,11 @@ macro_rules! short_text {
                 let text = text.into();
                 check(&text)?;
                 Ok(Self(text))
+            }
+
+            /// What stands in the table. Somebody may have put it there by hand: nothing can be relied on.
+            pub fn stored(text: impl Into<ByteString>) -> Self {
+                Self(text.into())
             }
 
             /// The text, byte for byte as it came.

@@ -76,6 +76,14 @@ impl Timestamp {
             .then_some(Self { unix_us })
     }
 
+    /// The same, or the nearest that there is: what somebody has put into the table by hand may lie
+    /// anywhere.
+    pub fn nearest_to_unix_us(unix_us: i64) -> Self {
+        Self {
+            unix_us: unix_us.clamp(UNIX_US_MIN, UNIX_US_MAX),
+        }
+    }
+
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub fn unix_us(self) -> i64 {
         self.unix_us
@@ -220,6 +228,17 @@ mod tests {
             Ok("2017-01-01T00:00:00.500000Z")
         );
         assert_eq!(shown("2016-12-31T12:00:60Z"), Err(TimestampError::Calendar));
+    }
+
+    #[test]
+    fn the_nearest_to_what_cannot_be_written_is_the_first_or_the_last() {
+        for (unix_us, nearest) in [
+            (i64::MIN, "0000-01-01T00:00:00.000000Z"),
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(Timestamp::nearest_to_unix_us(unix_us).to_string(), nearest);
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row, postgres::PgRow};
 use std::error::Error;
 
+/// 2000-01-01T00:00:00Z, from which Postgres counts, in microseconds since 1970.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the shape that try_map asks for"
@@ -17,15 +20,15 @@ pub(super) fn stored_event(row: PgRow) -> Result<StoredEvent, sqlx::Error> {
     let stored = Payload::stored(text("payload")?);
     Ok(StoredEvent {
         event: Event::new(
-            Topic::parse(text("topic")?).map_err(decode)?,
-            EventId::parse(text("event_id")?).map_err(decode)?,
-            timestamp(row.try_get("timestamp")?)?,
-            Source::parse(text("source")?).map_err(decode)?,
+            Topic::stored(text("topic")?),
+            EventId::stored(text("event_id")?),
+            stored_time(&row, "timestamp")?,
+            Source::stored(text("source")?),
             stored.clone().unwrap_or_else(|_| Payload::empty()),
         ),
         foreign_payload: stored.err(),
         is_payload_dropped: row.try_get("is_payload_dropped")?,
-        processed_at: timestamp(row.try_get("processed_at")?)?,
+        processed_at: stored_time(&row, "processed_at")?,
         cursor: Cursor {
             txn: row.try_get("txn")?,
             seq: row.try_get::<i32, _>("seq")?.into(),
@@ -60,7 +63,7 @@ pub(super) fn news(row: PgRow) -> Result<News, sqlx::Error> {
 )]
 pub(super) fn topic_summary(row: PgRow) -> Result<TopicSummary, sqlx::Error> {
     Ok(TopicSummary {
-        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
+        topic: Topic::stored(row.try_get::<String, _>("topic")?),
         unique: count(&row, "unique_count")?,
         duplicates: count(&row, "duplicate_count")?,
         first_stored_at: timestamp(row.try_get("first_stored_at")?)?,
@@ -95,6 +98,17 @@ pub(super) fn totals(row: PgRow) -> Result<Totals, sqlx::Error> {
 
 pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
+}
+
+/// A time of the log, where somebody may have put one by hand that no publisher can send, infinity among
+/// them. sqlx panics of some of those.
+pub(super) fn stored_time(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    let value = row.try_get_raw(column)?;
+    let bytes = value.as_bytes().map_err(decode)?;
+    let since_2000_us = i64::from_be_bytes(bytes.try_into().map_err(decode)?);
+    Ok(Timestamp::nearest_to_unix_us(
+        since_2000_us.saturating_add(POSTGRES_EPOCH_US),
+    ))
 }
 
 pub(super) fn timestamp(time: DateTime<Utc>) -> Result<Timestamp, sqlx::Error> {

@@ -1,7 +1,7 @@
 //! What will be answered for each event of a group, from what the database said of it. Used by the
 //! writer; sends nothing itself.
 
-use super::{answers::timestamp, rows::place_of};
+use super::{answers::stored_time, rows::place_of};
 use crate::{
     domain::{Outcome, PayloadDigest, Receipt, Timestamp},
     store::{
@@ -138,7 +138,7 @@ impl StoredRow {
             place,
             stored_txn: row.try_get("txn")?,
             stored_seq: row.try_get("stored_seq")?,
-            processed_at: timestamp(row.try_get("processed_at")?)?,
+            processed_at: stored_time(row, "processed_at")?,
             says_the_same,
         })
     }

@@ -236,19 +236,20 @@ impl EventReader for SqliteReader {
     reason = "the shape that try_map asks for"
 )]
 fn stored_event(row: SqliteRow) -> Result<StoredEvent, sqlx::Error> {
-    let text = |column: &str| row.try_get::<String, _>(column);
+    let text =
+        |column| Ok::<_, sqlx::Error>(stored_text(&row, column)?.unwrap_or_else(|text| text));
     let stored = stored_payload(&row)?;
     Ok(StoredEvent {
         event: Event::new(
-            Topic::parse(text("topic")?).map_err(decode)?,
-            EventId::parse(text("event_id")?).map_err(decode)?,
-            timestamp(row.try_get("timestamp")?)?,
-            Source::parse(text("source")?).map_err(decode)?,
+            Topic::stored(text("topic")?),
+            EventId::stored(text("event_id")?),
+            Timestamp::nearest_to_unix_us(row.try_get("timestamp")?),
+            Source::stored(text("source")?),
             stored.clone().unwrap_or_else(|_| Payload::empty()),
         ),
         foreign_payload: stored.err(),
         is_payload_dropped: row.try_get("is_payload_dropped")?,
-        processed_at: timestamp(row.try_get("processed_at")?)?,
+        processed_at: Timestamp::nearest_to_unix_us(row.try_get("processed_at")?),
         cursor: Cursor {
             txn: 0,
             seq: row.try_get("seq")?,
@@ -256,18 +257,23 @@ fn stored_event(row: SqliteRow) -> Result<StoredEvent, sqlx::Error> {
     })
 }
 
-/// A text by its declaration, which SQLite does not check for being one.
 pub(super) fn stored_payload(
     row: &SqliteRow,
 ) -> Result<Result<Payload, ForeignPayload>, sqlx::Error> {
-    let bytes: Vec<u8> = row.try_get("payload")?;
-    Ok(match String::from_utf8(bytes) {
+    Ok(match stored_text(row, "payload")? {
         Ok(text) => Payload::stored(text),
-        Err(error) => {
-            let text = String::from_utf8_lossy(error.as_bytes());
-            Err(ForeignPayload::Text(text.into_owned().into()))
-        }
+        Err(text) => Err(ForeignPayload::Text(text.into())),
     })
+}
+
+/// A text by its declaration, which SQLite does not check for being one; as an error with something else in
+/// the place of what is none.
+pub(super) fn stored_text(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Result<String, String>, sqlx::Error> {
+    let text = String::from_utf8(row.try_get(column)?);
+    Ok(text.map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[expect(
@@ -276,7 +282,7 @@ pub(super) fn stored_payload(
 )]
 fn topic_summary(row: SqliteRow) -> Result<TopicSummary, sqlx::Error> {
     Ok(TopicSummary {
-        topic: Topic::parse(row.try_get::<String, _>("topic")?).map_err(decode)?,
+        topic: Topic::stored(row.try_get::<String, _>("topic")?),
         unique: count(&row, "unique_count")?,
         duplicates: count(&row, "duplicate_count")?,
         first_stored_at: timestamp(row.try_get("first_stored_at")?)?,

@@ -3,7 +3,12 @@
 //!
 //! Two processes on one file may both be at it: what one has dropped the other one does not find.
 
-use super::{Database, reader::stored_payload, rows::RowStatement, within};
+use super::{
+    Database,
+    reader::{stored_payload, stored_text},
+    rows::RowStatement,
+    within,
+};
 use crate::{
     domain::{Cursor, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
     store::{
@@ -269,8 +274,8 @@ async fn changes(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> 
 )]
 fn met_row(row: SqliteRow) -> Result<MetRow, sqlx::Error> {
     Ok(MetRow {
-        topic: row.try_get("topic")?,
-        event_id: row.try_get("event_id")?,
+        topic: stored_text(&row, "topic")?.unwrap_or_else(|text| text),
+        event_id: stored_text(&row, "event_id")?.unwrap_or_else(|text| text),
         place: Cursor {
             txn: 0,
             seq: row.try_get("seq")?,

@@ -4,7 +4,7 @@
 //! is not there is inserted, and no insert can conflict.
 
 use super::{
-    reader::{decode, stored_payload, timestamp},
+    reader::{decode, stored_payload, stored_text},
     rows::RowStatement,
     within,
 };
@@ -414,8 +414,9 @@ fn verdicts(plan: &GroupPlan<'_>, found: &[Option<StoredRow>], own: Option<TxnId
 
 /// What is stored under an event's key.
 struct StoredRow {
-    timestamp: Timestamp,
-    source: String,
+    timestamp_us: i64,
+    /// An error: by hand, and no text.
+    source: Result<String, String>,
     payload: StoredPayload,
     processed_at: Timestamp,
     txn: i64,
@@ -432,21 +433,21 @@ enum StoredPayload {
 impl StoredRow {
     fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            timestamp: timestamp(row.try_get("timestamp")?)?,
-            source: row.try_get("source")?,
+            timestamp_us: row.try_get("timestamp")?,
+            source: stored_text(row, "source")?,
             payload: match row.try_get("payload_digest")? {
                 Some(digest) => StoredPayload::Dropped(digest),
                 None => stored_payload(row)?.map_or(StoredPayload::Foreign, StoredPayload::Kept),
             },
-            processed_at: timestamp(row.try_get("processed_at")?)?,
+            processed_at: Timestamp::nearest_to_unix_us(row.try_get("processed_at")?),
             txn: row.try_get("txn")?,
         })
     }
 
     fn compared_with(&self, event: &Event) -> Outcome {
         compared(
-            self.timestamp == event.timestamp()
-                && self.source == event.source().as_str()
+            self.timestamp_us == event.timestamp().unix_us()
+                && self.source.as_deref() == Ok(event.source().as_str())
                 && match &self.payload {
                     StoredPayload::Kept(payload) => payload.is_same_value_as(event.payload()),
                     StoredPayload::Foreign => false,
