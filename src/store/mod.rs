@@ -38,6 +38,7 @@
 //! # Errors
 //! [`StoreError`] has one variant for each thing that a caller can do about it.
 
+mod caution;
 mod error;
 mod hosts;
 mod marks;

@@ -25,15 +25,18 @@ use std::{
 };
 
 /// Says whether the database may have lost rows since it was last read: differs from an earlier
-/// one when rows were deleted or changed, or when another server answers.
+/// one when rows were deleted or changed, or when another server answers, or another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch {
     /// The number of the server, of those that the database has.
     pub(super) server: usize,
     /// Statements that have deleted or changed events.
     pub(super) deletions: i64,
-    /// When the server was started, in microseconds.
+    /// When the server was started, in microseconds. SQLite has none.
     pub(super) server_started: i64,
+    /// On SQLite the last number that was given to an event: nothing else says that another file was copied
+    /// into the open one, or that a row was replaced. Moves on with what this process stores.
+    pub(super) log_end: i64,
 }
 
 /// What the database says of its losses at one moment.
@@ -163,6 +166,14 @@ impl RecentKeys {
         memory.losses = Some(losses);
     }
 
+    /// One epoch ends and the next begins with what this process is about to commit, which is no loss.
+    pub(super) fn advance(&self, from: Epoch, to: Epoch) {
+        let mut memory = self.memory();
+        if let Some(losses) = memory.losses.as_mut().filter(|losses| losses.epoch == from) {
+            losses.epoch = to;
+        }
+    }
+
     /// After the commit, which was in this epoch: what the group has stored or found stored, by the plan's
     /// order of first events. Ignored if something was forgotten since the recollection, or is to be.
     pub(super) fn remember(
@@ -231,9 +242,11 @@ impl Recollection {
 
 impl Losses {
     /// What is the same before and after an announcement.
-    fn uncounted(self) -> (usize, i64, i64) {
-        let by_others = self.epoch.deletions - self.announcements;
-        (self.epoch.server, self.epoch.server_started, by_others)
+    fn uncounted(self) -> Epoch {
+        Epoch {
+            deletions: self.epoch.deletions - self.announcements,
+            ..self.epoch
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Postgres behind the seam. Private to the store; the only module that knows its settings.
 
 mod answers;
-mod caution;
 mod citus;
 mod dead_letters;
 mod error;

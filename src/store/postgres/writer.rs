@@ -6,7 +6,6 @@ mod statement;
 use super::{
     Database,
     answers::timestamp,
-    caution::Caution,
     rows::{Columns, TopicColumns, place_of},
     session::{SLOTS_MAX, begin_fenced, claim_slot, end_predecessors, slot_of},
     turn::Setup,
@@ -17,6 +16,7 @@ use crate::{
     domain::{Cursor, EventBatch, Outcome, Receipt, Timestamp},
     store::{
         Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, TopicMarks, TxnId,
+        caution::Caution,
         plan::GroupPlan,
         recent::{Epoch, Losses},
     },
@@ -211,6 +211,7 @@ impl PostgresWriter {
             server: self.server,
             deletions: row.try_get("deletions")?,
             server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+            log_end: 0,
         };
         let Some(xid) = row.try_get("xid")? else {
             let taken: Vec<i32> = row.try_get("taken")?;
@@ -244,6 +245,7 @@ impl PostgresWriter {
                 server: self.server,
                 deletions: row.try_get("statements")?,
                 server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+                log_end: 0,
             },
             announcements: row.try_get("announcements")?,
             expires_through: expires_through.map(timestamp).transpose()?,

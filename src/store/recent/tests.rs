@@ -8,6 +8,7 @@ const EPOCH: Epoch = Epoch {
     server: 0,
     deletions: 7,
     server_started: 1,
+    log_end: 0,
 };
 
 /// As it was announced that what was stored through this time is deleted.
@@ -98,6 +99,10 @@ fn another_epoch_forgets_everything_and_asks_to_try_again() {
             server_started: 0,
             ..EPOCH
         },
+        Epoch {
+            log_end: 1,
+            ..EPOCH
+        },
     ] {
         assert_eq!(pass(&recent, epoch, &[("a", "{}")], 6), None);
         assert_eq!(pass(&recent, epoch, &[("a", "{}")], 6), Some(vec![None]));
@@ -106,6 +111,30 @@ fn another_epoch_forgets_everything_and_asks_to_try_again() {
             Some(vec![Some(at(6))])
         );
     }
+}
+
+#[test]
+fn an_epoch_that_ends_with_what_is_stored_forgets_nothing() {
+    let recent = RecentKeys::new(100);
+    pass(&recent, EPOCH, &[("a", "{}")], 5);
+    let next = Epoch {
+        log_end: 1,
+        ..EPOCH
+    };
+    recent.advance(EPOCH, next);
+    assert_eq!(
+        pass(&recent, next, &[("a", "{}")], 6),
+        Some(vec![Some(at(5))])
+    );
+    // Not that of somebody who has not seen it.
+    recent.advance(
+        EPOCH,
+        Epoch {
+            log_end: 9,
+            ..EPOCH
+        },
+    );
+    assert!(recent.is_of(next));
 }
 
 #[test]

@@ -9,11 +9,12 @@ mod error;
 mod reader;
 mod retention;
 mod rows;
+mod verdict;
 mod writer;
 
 use super::{
     CommitSignal, DeadLetterStore, EventWriter, Store, StoreError, StoreFuture, StoreOptions,
-    WriterSource,
+    WriterSource, recent::RecentKeys,
 };
 use error::translate;
 use reader::SqliteReader;
@@ -50,6 +51,8 @@ struct Database {
     /// Tells this process's writers from those of another on the same file.
     instance: u32,
     migrated: OnceCell<()>,
+    /// Keys that are in the database for certain.
+    recent: RecentKeys,
     commits: CommitSignal,
 }
 
@@ -77,6 +80,7 @@ pub(super) fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError
         instance: rand::random(),
         options,
         migrated: OnceCell::new(),
+        recent: RecentKeys::new(options.recent_keys_max),
         commits: CommitSignal::default(),
         connect,
     });
@@ -156,13 +160,8 @@ impl WriterSource for SqliteWriters {
             let options = self.0.connect.clone().pragma("cache_size", WRITER_CACHE);
             let connection = self.0.connect_with(&options).await?;
             let name = format!("{:08x}-{shard}", self.0.instance);
-            let writer = SqliteWriter::begin_session(
-                connection,
-                name,
-                self.0.options,
-                self.0.commits.clone(),
-            )
-            .await?;
+            let writer = SqliteWriter::begin_session(connection, name, Arc::clone(&self.0));
+            let writer = writer.await?;
             Ok(Box::new(writer) as Box<dyn EventWriter>)
         })
     }

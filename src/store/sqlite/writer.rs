@@ -1,22 +1,27 @@
 //! One SQLite connection that appends groups. Driven by a persist actor through the seam.
 //!
-//! The write lock is taken first, so a look at what is stored under the group's keys is final: what
-//! is not there is inserted, and no insert can conflict.
+//! The write lock is taken first, so whatever is found out under it is final: what is remembered of
+//! recent keys, as long as nothing was deleted, and what is stored under the others. Where look-ups have found
+//! nothing for long, keys are inserted without one; should one be taken after all, the transaction ends
+//! there and is made again with the look-up.
 
 use super::{
-    reader::{decode, stored_payload, stored_text},
+    Database,
+    reader::decode,
     rows::RowStatement,
+    verdict::{Found, StoredRow, verdicts},
     within,
 };
 use crate::{
-    domain::{Cursor, Event, EventBatch, Outcome, Payload, PayloadDigest, Receipt, Timestamp},
+    domain::{Cursor, EventBatch, Outcome, Receipt, Timestamp},
     store::{
-        CommitSignal, Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, StoreOptions,
-        TopicMarks, TxnId,
-        plan::{Deltas, GroupPlan, compared},
+        Commits, EventWriter, GroupReceipts, StoreError, StoreFuture, TopicMarks, TxnId,
+        caution::Caution,
+        plan::{Deltas, GroupPlan},
+        recent::{Epoch, Losses, Recollection},
     },
 };
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, error::ErrorKind};
 use std::{collections::HashSet, sync::Arc};
 
 /// Topics that a writer remembers as counted. A forgotten one costs a look-up, nothing else.
@@ -28,8 +33,8 @@ pub(super) struct SqliteWriter {
     connection: SqliteConnection,
     /// Of this process and shard; each has one transaction at a time.
     name: String,
-    options: StoreOptions,
-    commits: CommitSignal,
+    database: Arc<Database>,
+    caution: Caution,
     statements: Statements,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
@@ -90,19 +95,20 @@ impl SqliteWriter {
     pub(super) async fn begin_session(
         mut connection: SqliteConnection,
         name: String,
-        options: StoreOptions,
-        commits: CommitSignal,
+        database: Arc<Database>,
     ) -> Result<Self, StoreError> {
         let oldest = Timestamp::now().unix_us() - TRANSACTION_KEPT_US;
         let session = sqlx::query("delete from writer_transactions where committed_at < ?")
             .bind(oldest)
             .execute(&mut connection);
-        within(options, "begin session", session).await?;
+        within(database.options, "begin session", session).await?;
+        // Whatever became of the connection before this one, and of its last transaction.
+        database.recent.forget();
         Ok(Self {
             connection,
             name,
-            options,
-            commits,
+            database,
+            caution: Caution::new(),
             statements: Statements::new(),
             known_topics: HashSet::new(),
             staged_topics: Vec::new(),
@@ -115,14 +121,13 @@ impl SqliteWriter {
         txn: TxnId,
         plan: &GroupPlan<'_>,
     ) -> Result<GroupReceipts, StoreError> {
-        let options = self.options;
-        within(options, "begin", self.execute("begin immediate")).await?;
-        let receipts = match within(options, "append", self.fill_transaction(txn, plan)).await {
-            Ok(receipts) => receipts,
-            Err(error) => {
-                within(options, "rollback", self.roll_back()).await?;
-                return Err(error);
+        let options = self.database.options;
+        let filled = match self.fill_transaction(txn, plan, false).await {
+            Err(error) if is_taken(&error) => {
+                self.caution.missed_some();
+                self.fill_transaction(txn, plan, true).await?
             }
+            filled => filled?,
         };
         // Whatever goes wrong here, a new connection asks what became of it.
         within(options, "commit", self.execute("commit"))
@@ -132,33 +137,100 @@ impl SqliteWriter {
             self.known_topics.clear();
         }
         self.known_topics.extend(self.staged_topics.drain(..));
-        self.commits.fire(&commits(self.stored_in.clone()));
-        Ok(receipts)
+        self.database.commits.fire(&commits(self.stored_in.clone()));
+        let Filled {
+            receipts,
+            recollection,
+            epoch,
+        } = filled;
+        let stored_at = plan.firsts().iter().map(|&first| {
+            let is_equal = receipts[first].outcome != Outcome::Conflict;
+            is_equal.then_some(receipts[first].processed_at)
+        });
+        let recent = &self.database.recent;
+        recent.remember(&recollection, epoch, stored_at);
+        Ok(plan.by_request(receipts))
     }
 
+    /// Begins a transaction and does everything in it but to commit. Where that fails nothing is left of it.
     async fn fill_transaction(
         &mut self,
         txn: TxnId,
         plan: &GroupPlan<'_>,
-    ) -> Result<GroupReceipts, sqlx::Error> {
+        must_look: bool,
+    ) -> Result<Filled, StoreError> {
+        let options = self.database.options;
+        within(options, "begin", self.execute("begin immediate")).await?;
+        let filled = within(options, "append", self.fill(txn, plan, must_look)).await;
+        if filled.is_err() {
+            within(options, "rollback", self.roll_back()).await?;
+        }
+        filled
+    }
+
+    async fn fill(
+        &mut self,
+        txn: TxnId,
+        plan: &GroupPlan<'_>,
+        must_look: bool,
+    ) -> Result<Filled, sqlx::Error> {
         let now = Timestamp::now();
-        let found = self.look_up(plan).await?;
+        let before = self.epoch().await?;
+        let database = Arc::clone(&self.database);
+        if !database.recent.is_of(before) {
+            database.recent.learn(Losses {
+                epoch: before,
+                announcements: 0,
+                expires_through: None,
+            });
+        }
+        let recollection = database.recent.recall(plan, before.server);
+        self.caution.relies_on(recollection.session());
+        let mut found = Found::recalled(plan, &recollection);
+        if must_look || self.caution.looks() || recollection.has_taken() {
+            match self.look_up(plan, &mut found).await? {
+                0 => self.caution.found_none(),
+                _ => self.caution.found_some(),
+            }
+        }
         let verdicts = verdicts(plan, &found, None);
-        let mut new: Vec<usize> = (0..plan.firsts().len())
-            .filter(|&number| found[number].is_none())
-            .map(|number| plan.firsts()[number])
-            .collect();
+        let is_new = |&number: &usize| found[number].is_free();
+        let new = (0..found.len()).filter(is_new);
+        let mut new: Vec<usize> = new.map(|number| plan.firsts()[number]).collect();
         // The order of keys is the lookup's; what is stored keeps the order in which it was sent.
         new.sort_unstable();
         self.insert(plan, &new, txn, now).await?;
         let deltas = plan.deltas(verdicts.iter().map(|verdict| verdict.outcome));
         self.count(&deltas, txn, now).await?;
         self.stored_in = deltas.stored_in();
-        let receipts = verdicts.into_iter().map(|verdict| Receipt {
-            outcome: verdict.outcome,
-            processed_at: verdict.processed_at.unwrap_or(now),
-        });
-        Ok(plan.by_request(receipts.collect()))
+        let epoch = Epoch {
+            log_end: before.log_end + deltas.unique,
+            ..before
+        };
+        database.recent.advance(before, epoch);
+        let receipts = verdicts.into_iter().map(|verdict| verdict.receipt(now));
+        Ok(Filled {
+            receipts: receipts.collect(),
+            recollection,
+            epoch,
+        })
+    }
+
+    /// What has been deleted or changed so far, by anybody.
+    async fn epoch(&mut self) -> Result<Epoch, sqlx::Error> {
+        let row = sqlx::query(
+            "select statements, coalesce( \
+                 (select seq from sqlite_sequence where name = 'processed_events'), 0) as log_end \
+             from deletions",
+        )
+        .fetch_one(&mut self.connection)
+        .await?;
+        Ok(Epoch {
+            server: 0,
+            deletions: row.try_get("statements")?,
+            server_started: 0,
+            log_end: row.try_get("log_end")?,
+        })
     }
 
     async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
@@ -178,27 +250,29 @@ impl SqliteWriter {
         }
     }
 
-    /// What is stored under each key of the group, in the plan's order of keys.
+    /// Looks for what is stored under the keys that nothing is known of. Gives the number of those found.
     async fn look_up(
         &mut self,
         plan: &GroupPlan<'_>,
-    ) -> Result<Vec<Option<StoredRow>>, sqlx::Error> {
-        let mut found: Vec<Option<StoredRow>> = Vec::with_capacity(plan.firsts().len());
-        for (sql, places) in self.statements.look_up.pieces(plan.firsts()) {
+        found: &mut [Found],
+    ) -> Result<usize, sqlx::Error> {
+        let open = (0..found.len()).filter(|&number| found[number].is_free());
+        let open: Vec<usize> = open.collect();
+        let mut rows = 0;
+        for (sql, numbers) in self.statements.look_up.pieces(&open) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
-            for &place in places {
-                let (topic, event_id) = plan.event(place).key();
+            for &number in numbers {
+                let (topic, event_id) = plan.event(plan.firsts()[number]).key();
                 query = query.bind(topic).bind(event_id);
             }
-            let before = found.len();
-            found.resize_with(before + places.len(), || None);
             for row in query.fetch_all(&mut self.connection).await? {
-                let number: i64 = row.try_get("number")?;
-                let number = usize::try_from(number).map_err(decode)?;
-                found[before + number] = Some(StoredRow::read(&row)?);
+                let index: i64 = row.try_get("number")?;
+                let index = usize::try_from(index).map_err(decode)?;
+                found[numbers[index]] = Found::Row(StoredRow::read(&row)?);
+                rows += 1;
             }
         }
-        Ok(found)
+        Ok(rows)
     }
 
     async fn insert(
@@ -300,7 +374,7 @@ impl SqliteWriter {
         txn: TxnId,
         plan: &GroupPlan<'_>,
     ) -> Result<Option<GroupReceipts>, StoreError> {
-        let options = self.options;
+        let options = self.database.options;
         within(options, "begin", self.execute("begin immediate")).await?;
         let settled = within(options, "settle", self.look_for(txn, plan)).await;
         within(options, "rollback", self.roll_back()).await?;
@@ -320,13 +394,12 @@ impl SqliteWriter {
         if last != Some(txn.0) {
             return Ok(None);
         }
-        let found = self.look_up(plan).await?;
+        let mut found = Vec::new();
+        found.resize_with(plan.firsts().len(), || Found::Free);
+        self.look_up(plan, &mut found).await?;
         let now = Timestamp::now();
         let receipts = verdicts(plan, &found, Some(txn)).into_iter();
-        let receipts = receipts.map(|verdict| Receipt {
-            outcome: verdict.outcome,
-            processed_at: verdict.processed_at.unwrap_or(now),
-        });
+        let receipts = receipts.map(|verdict| verdict.receipt(now));
         Ok(Some(plan.by_request(receipts.collect())))
     }
 }
@@ -348,11 +421,20 @@ impl EventWriter for SqliteWriter {
         Box::pin(async move {
             let settled = self.settle_plan(txn, &GroupPlan::new(group)).await?;
             if settled.is_some() {
-                self.commits.fire(&commits(TopicMarks::all()));
+                self.database.commits.fire(&commits(TopicMarks::all()));
             }
             Ok(settled)
         })
     }
+}
+
+/// A transaction that only has to be committed.
+struct Filled {
+    /// By place.
+    receipts: Vec<Receipt>,
+    recollection: Recollection,
+    /// As it will be after the commit.
+    epoch: Epoch,
 }
 
 /// What is committed is seen at once.
@@ -361,98 +443,20 @@ fn commits(topics: TopicMarks) -> Commits {
     Commits { visible_at, topics }
 }
 
+/// Whether a key was taken that was not looked up.
+fn is_taken(error: &StoreError) -> bool {
+    let StoreError::Refused(error) = error else {
+        return false;
+    };
+    let kind = error.as_database_error().map(|error| error.kind());
+    kind == Some(ErrorKind::UniqueViolation)
+}
+
 fn as_unknown(error: StoreError) -> StoreError {
     match error {
         StoreError::Contention(source) | StoreError::Refused(source) => {
             StoreError::Unavailable(source)
         }
         other => other,
-    }
-}
-
-/// What will be answered for an event.
-#[derive(Debug, Clone, Copy)]
-struct Verdict {
-    outcome: Outcome,
-    /// `None`: with this very transaction.
-    processed_at: Option<Timestamp>,
-}
-
-/// By place, from what is stored under each key. `own`: the transaction whose rows are not found
-/// but our own.
-fn verdicts(plan: &GroupPlan<'_>, found: &[Option<StoredRow>], own: Option<TxnId>) -> Vec<Verdict> {
-    let stored = Verdict {
-        outcome: Outcome::Stored,
-        processed_at: None,
-    };
-    let mut verdicts = vec![stored; plan.len()];
-    // By the first place of each key, to find a repeat's row.
-    let mut row_of = vec![None; plan.len()];
-    for (&place, row) in plan.firsts().iter().zip(found) {
-        let Some(row) = row else { continue };
-        row_of[place] = Some(row);
-        verdicts[place] = Verdict {
-            outcome: match own {
-                Some(txn) if row.txn == txn.0 => Outcome::Stored,
-                _ => row.compared_with(plan.event(place)),
-            },
-            processed_at: Some(row.processed_at),
-        };
-    }
-    for &repeat in plan.repeats() {
-        let row = row_of[repeat.first];
-        verdicts[repeat.place] = Verdict {
-            outcome: match row {
-                Some(row) => row.compared_with(plan.event(repeat.place)),
-                None => plan.repeat_of_own(repeat),
-            },
-            processed_at: row.map(|row| row.processed_at),
-        };
-    }
-    verdicts
-}
-
-/// What is stored under an event's key.
-struct StoredRow {
-    timestamp_us: i64,
-    /// An error: by hand, and no text.
-    source: Result<String, String>,
-    payload: StoredPayload,
-    processed_at: Timestamp,
-    txn: i64,
-}
-
-enum StoredPayload {
-    Kept(Payload),
-    /// By hand: no event is the same.
-    Foreign,
-    /// By retention; what is left is its digest.
-    Dropped(Vec<u8>),
-}
-
-impl StoredRow {
-    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            timestamp_us: row.try_get("timestamp")?,
-            source: stored_text(row, "source")?,
-            payload: match row.try_get("payload_digest")? {
-                Some(digest) => StoredPayload::Dropped(digest),
-                None => stored_payload(row)?.map_or(StoredPayload::Foreign, StoredPayload::Kept),
-            },
-            processed_at: Timestamp::nearest_to_unix_us(row.try_get("processed_at")?),
-            txn: row.try_get("txn")?,
-        })
-    }
-
-    fn compared_with(&self, event: &Event) -> Outcome {
-        compared(
-            self.timestamp_us == event.timestamp().unix_us()
-                && self.source.as_deref() == Ok(event.source().as_str())
-                && match &self.payload {
-                    StoredPayload::Kept(payload) => payload.is_same_value_as(event.payload()),
-                    StoredPayload::Foreign => false,
-                    StoredPayload::Dropped(digest) => PayloadDigest::of(event.payload()).is(digest),
-                },
-        )
     }
 }

@@ -85,6 +85,7 @@ impl PostgresWriter {
             server: self.server,
             deletions: row.try_get("deletions")?,
             server_started: timestamp(row.try_get("server_started")?)?.unix_us(),
+            log_end: 0,
         };
         let taken: Vec<i32> = sqlx::query_scalar(TAKEN)
             .persistent(is_kept)

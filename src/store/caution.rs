@@ -1,4 +1,4 @@
-//! Whether a writer looks up a group's keys before it inserts them. A look-up costs up to a
+//! Whether a writer looks up a group's keys before it inserts them, on either engine. A look-up costs up to a
 //! fifth of the statement and finds nothing where repeats are known from memory; an insert without one fails as a
 //! whole where a key is taken after all, and Postgres logs that. So it is left out only after many
 //! groups in which it found nothing, and after more of them each time that it was missed.
