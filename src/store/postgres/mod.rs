@@ -4,6 +4,7 @@ mod answers;
 mod citus;
 mod dead_letters;
 mod error;
+mod fold;
 mod pool;
 mod reader;
 mod replica;
@@ -20,6 +21,7 @@ use super::{
     Addresses, CommitSignal, Commits, DeadLetterStore, EventWriter, PostgresHosts, Store,
     StoreError, StoreFuture, StoreOptions, WriterSource, recent::RecentKeys,
 };
+use fold::Folder;
 use reader::PostgresReader;
 use replica::Replica;
 use retention::PostgresRetention;
@@ -60,6 +62,7 @@ struct Database {
     instance: u32,
     /// The server whose schema is ours for certain. A standby that was promoted may lack something.
     migrated_on: Mutex<Option<usize>>,
+    folder: Folder,
     /// Keys that are in the database for certain.
     recent: RecentKeys,
     /// Fired for the commits of this process.
@@ -95,6 +98,7 @@ pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<St
         servers,
         options,
         migrated_on: Mutex::default(),
+        folder: Folder::default(),
         recent: RecentKeys::new(match options.is_citus {
             // Nobody counts deletions there.
             true => 0,

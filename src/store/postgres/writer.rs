@@ -6,6 +6,7 @@ mod statement;
 use super::{
     Database,
     answers::timestamp,
+    fold::{Backlog, fold},
     rows::{Columns, TopicColumns, place_of},
     session::{SLOTS_MAX, begin_fenced, claim_slot, end_predecessors, slot_of},
     turn::Setup,
@@ -27,8 +28,6 @@ use std::{collections::HashSet, sync::Arc};
 
 /// Topics that a writer remembers as counted. A forgotten one costs a look-up, nothing else.
 const KNOWN_TOPICS_MAX: usize = 10_000;
-/// Transactions after which a writer folds what they have done for their topics.
-const UNFOLDED_MAX: u32 = 256;
 /// Looks at the table that a group may take: one that says which keys are taken, one that stores the
 /// others, and two for those who lose against other replicas; before them the insert that did not look.
 const LOOKS_MAX: usize = 5;
@@ -44,8 +43,7 @@ pub(super) struct PostgresWriter {
     slot: i32,
     /// Behind a pooler: the number of this session, which its transactions must find in the writer's row.
     fence: Option<i64>,
-    /// Rows of this slot in `topic_deltas`, about.
-    unfolded: u32,
+    backlog: Backlog,
     /// Topics that are committed in table `topics`.
     known_topics: HashSet<String>,
     /// Whether the database has lost, or will lose, what the memory of recent keys does not know of.
@@ -83,8 +81,7 @@ impl PostgresWriter {
             server,
             slot,
             fence,
-            // Whoever had the slot before may have left some.
-            unfolded: UNFOLDED_MAX,
+            backlog: Backlog::unknown(),
             known_topics: HashSet::new(),
             has_losses: true,
             caution: Caution::new(),
@@ -97,8 +94,10 @@ impl PostgresWriter {
         plan: &GroupPlan<'_>,
     ) -> Result<GroupReceipts, StoreError> {
         let options = self.database.options;
-        if self.unfolded >= UNFOLDED_MAX {
-            within(options, "fold", self.fold()).await?;
+        let backlog = self.backlog.see_to(&self.database, self.server, self.slot);
+        if backlog.await {
+            let fold = fold(&mut self.connection, &self.setup, self.slot);
+            within(options, "fold", fold).await?;
         }
         if self.has_losses && !options.is_citus {
             let losses = within(options, "look at losses", self.losses()).await?;
@@ -254,7 +253,7 @@ impl PostgresWriter {
 
     /// Keeps in mind what a transaction has left in the tables of counters.
     fn has_stored(&mut self, new_topics: Vec<&str>) {
-        self.unfolded = self.unfolded.saturating_add(1);
+        self.backlog.add();
         let new_topics = new_topics.into_iter().map(str::to_owned);
         if self.known_topics.len() + new_topics.len() > KNOWN_TOPICS_MAX {
             self.known_topics.clear();
@@ -286,35 +285,6 @@ impl PostgresWriter {
         .await?;
         turn.end().await?;
         Ok(rows)
-    }
-
-    /// Sums up what the latest transactions of this slot have done for their topics.
-    async fn fold(&mut self) -> Result<(), sqlx::Error> {
-        // Should it be rolled back, the rows are still there for the next time.
-        self.unfolded = 0;
-        let mut turn = self.setup.turn(&mut self.connection).await?;
-        sqlx::query(
-            "with d as ( \
-                 delete from topic_deltas where slot = $1 \
-                 returning topics, unique_counts, duplicate_counts, stored_at \
-             ) \
-             insert into topic_stats as s \
-                 (topic, slot, unique_count, duplicate_count, last_stored_at) \
-             select t.topic, $1, sum(t.unique_count), sum(t.duplicate_count), \
-                    max(d.stored_at) filter (where t.unique_count > 0) \
-             from d cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
-                  as t (topic, unique_count, duplicate_count) \
-             group by t.topic order by t.topic collate \"C\" \
-             on conflict (topic, slot) do update set \
-                 unique_count = s.unique_count + excluded.unique_count, \
-                 duplicate_count = s.duplicate_count + excluded.duplicate_count, \
-                 last_stored_at = coalesce(excluded.last_stored_at, s.last_stored_at)",
-        )
-        .persistent(self.setup.keeps_statements())
-        .bind(self.slot)
-        .execute(turn.connection())
-        .await?;
-        turn.end().await
     }
 
     async fn settle_plan(
