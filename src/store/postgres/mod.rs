@@ -231,6 +231,7 @@ impl WriterSource for PostgresWriters {
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
+                ("enable_sort", "off"),
             ];
             let set_up = |server: &PgConnectOptions| self.0.set_up(&role, server, &settings);
             let connection = self.0.servers.connect(|server| set_up(server).0);

@@ -270,13 +270,16 @@ impl PostgresWriter {
         let columns = Columns::new(plan, places);
         let mut turn = self.setup.turn(&mut self.connection).await?;
         let rows = sqlx::query_with(
-            "select e.seq, p.processed_at, p.txn, p.seq as stored_seq, \
-                    p.payload_digest, p.timestamp = e.timestamp and p.source = e.source \
-                    and (p.payload_digest is not null or p.payload = e.payload::jsonb) \
-                        as says_the_same \
-             from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[]) \
-                  as e (topic, event_id, timestamp, source, payload, seq) \
-             join processed_events p on p.topic = e.topic and p.event_id = e.event_id",
+            concat!(
+                "select e.seq, p.processed_at, p.txn, p.seq as stored_seq, \
+                        p.payload_digest, p.timestamp = e.timestamp and p.source = e.source \
+                        and (p.payload_digest is not null or p.payload = e.payload::jsonb) \
+                            as says_the_same \
+                 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], \
+                             $6::int[]) as e (topic, event_id, timestamp, source, payload, seq) \
+                 cross join ",
+                statement::row_of_key!()
+            ),
             columns.arguments()?,
         )
         .persistent(self.setup.keeps_statements())

@@ -5,6 +5,7 @@ mod expiry;
 mod fence;
 mod memory;
 mod payloads;
+mod plans;
 mod reading;
 mod retention;
 mod sqlite;
