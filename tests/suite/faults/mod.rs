@@ -21,6 +21,7 @@ mod storm;
 mod upgrade;
 
 use crate::support::{TestApp, eventually, seed};
+use futures_util::TryStreamExt;
 use ledger::{Key, Ledger, Served};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
@@ -43,8 +44,8 @@ struct Allowance {
     destroyed: HashSet<Key>,
 }
 
-/// Waits until all is quiet, and fails the test where the server's account differs from ours.
-async fn assert_the_accounts_agree(app: &TestApp, ledger: &Ledger, allowance: Allowance) {
+/// Waits until all is quiet, and fails the test where the server's account differs from ours; gives it.
+async fn assert_the_accounts_agree(app: &TestApp, ledger: &Ledger, allowance: Allowance) -> Served {
     let mut before = Value::Null;
     eventually("the service is at rest", REST_MAX, async || {
         let answer = app.get("/stats").await;
@@ -82,6 +83,7 @@ async fn assert_the_accounts_agree(app: &TestApp, ledger: &Ledger, allowance: Al
         &differences[..differences.len().min(5)]
     );
     assert!(sums.keys > 0, "the load has sent nothing");
+    served
 }
 
 /// The table itself.
@@ -91,21 +93,22 @@ async fn rows(url: &str) -> HashMap<Key, Value> {
         let payload = serde_json::from_str(&payload).unwrap();
         (Key { topic, event_id }, payload)
     };
+    // One by one: after an hour there are millions.
+    let query = AssertSqlSafe(query);
     if url.starts_with("postgres") {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection);
-        let rows = rows.await.unwrap();
-        rows.iter()
-            .map(|row| entry(row.get(0), row.get(1), row.get(2)))
-            .collect()
+        let rows = sqlx::query(query).fetch(&mut connection);
+        rows.map_ok(|row| entry(row.get(0), row.get(1), row.get(2)))
+            .try_collect()
+            .await
     } else {
         let mut connection = SqliteConnection::connect(url).await.unwrap();
-        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut connection);
-        let rows = rows.await.unwrap();
-        rows.iter()
-            .map(|row| entry(row.get(0), row.get(1), row.get(2)))
-            .collect()
+        let rows = sqlx::query(query).fetch(&mut connection);
+        rows.map_ok(|row| entry(row.get(0), row.get(1), row.get(2)))
+            .try_collect()
+            .await
     }
+    .unwrap()
 }
 
 /// Starts of actors beyond the first, over all of them.

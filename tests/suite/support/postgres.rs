@@ -25,7 +25,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-const START_MAX: Duration = Duration::from_secs(30);
+/// After an hour of a soak, a recovery has much to read and to sync.
+const START_MAX: Duration = Duration::from_secs(120);
 
 /// A server with its data, gone when dropped.
 pub(crate) struct PostgresServer {
@@ -165,6 +166,12 @@ impl PostgresServer {
             PgConnection::connect(&url).await.is_ok()
         })
         .await;
+    }
+
+    /// Whether it has given up by itself, as after a full disk that a recovery finds.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_none_or(|process| process.try_wait().is_some())
     }
 
     /// Breaks every connection and ends, as a lost machine does; committed data stays.

@@ -1,5 +1,6 @@
-/* Comes between a program and its C library: lets syncs fail or take their time, and shifts the clock of
- * the wall, as the file that SABOTAGE names says. Compiled and preloaded by sabotage.rs. */
+/* Comes between a program and its C library: lets syncs fail or take their time, leaves files no room to
+ * grow, and shifts the clock of the wall, as the file that SABOTAGE names says. Compiled and preloaded by
+ * sabotage.rs. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -7,8 +8,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +19,8 @@ static struct {
     _Atomic int64_t failing_syncs; /* so many more will fail */
     _Atomic int64_t sync_ms;       /* each takes so long */
     _Atomic int64_t clock_s;       /* added to the clock */
+    _Atomic int64_t full;          /* whether no file may grow */
+    _Atomic int64_t refused;       /* writes that found no room */
 } *told;
 
 __attribute__((constructor)) static void start(void) {
@@ -25,6 +30,39 @@ __attribute__((constructor)) static void start(void) {
     void *map = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     if (map != MAP_FAILED) told = map;
+}
+
+/* A full disk takes what is written over something, and nothing else. What goes to no file, or to the log
+ * of the program itself, needs no disk. */
+static int finds_no_room(int file, off_t start, size_t length) {
+    struct stat found;
+    if (!told || !atomic_load(&told->full) || file <= STDERR_FILENO || length == 0) return 0;
+    if (fstat(file, &found) != 0 || !S_ISREG(found.st_mode)) return 0;
+    if (start < 0) start = lseek(file, 0, SEEK_CUR);
+    if (start + (off_t)length <= found.st_size) return 0;
+    atomic_fetch_add(&told->refused, 1);
+    errno = ENOSPC;
+    return 1;
+}
+
+ssize_t write(int file, const void *bytes, size_t length) {
+    return finds_no_room(file, -1, length) ? -1 : syscall(SYS_write, file, bytes, length);
+}
+
+ssize_t pwrite(int file, const void *bytes, size_t length, off_t start) {
+    if (finds_no_room(file, start, length)) return -1;
+    return syscall(SYS_pwrite64, file, bytes, length, start);
+}
+
+ssize_t pwrite64(int file, const void *bytes, size_t length, off64_t start) {
+    return pwrite(file, bytes, length, start);
+}
+
+ssize_t pwritev(int file, const struct iovec *parts, int count, off_t start) {
+    size_t length = 0;
+    for (int part = 0; part < count; part++) length += parts[part].iov_len;
+    if (finds_no_room(file, start, length)) return -1;
+    return syscall(SYS_pwritev, file, parts, (long)count, start, 0L);
 }
 
 static int sync_as_told(long call, int file) {

@@ -1,4 +1,4 @@
-//! A disk whose syncs fail or are slow, and a clock that jumps: a library that is loaded before the C
+//! A disk whose syncs fail or are slow or that is full, and a clock that jumps: a library that is loaded before the C
 //! library of a program (`sabotage.c`), compiled when it is first asked for.
 
 use std::{
@@ -17,6 +17,19 @@ pub(crate) struct Sabotage {
 }
 
 impl Sabotage {
+    /// As `prepare`; `None`, and a line that says why, where this machine compiles no C.
+    pub(crate) fn try_prepare() -> Option<Self> {
+        match Command::new("cc").arg("--version").output() {
+            Ok(output) if output.status.success() => Some(Self::prepare()),
+            _ => {
+                eprintln!(
+                    "left out, as there is no cc: syncs that fail, slow and full disks, clocks"
+                );
+                None
+            }
+        }
+    }
+
     /// One that does nothing yet.
     pub(crate) fn prepare() -> Self {
         let directory = tempfile::Builder::new()
@@ -41,7 +54,7 @@ impl Sabotage {
             .create_new(true)
             .open(path.join("told"))
             .unwrap();
-        told.set_len(24).unwrap();
+        told.set_len(40).unwrap();
         // Postgres is another user, and counts failures in it.
         let open_to = |path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         open_to(path.to_owned(), 0o755);
@@ -68,9 +81,7 @@ impl Sabotage {
 
     /// How many of those are still to come.
     pub(crate) fn syncs_that_will_fail(&self) -> i64 {
-        let mut count = [0; 8];
-        self.told.read_exact_at(&mut count, 0).unwrap();
-        i64::from_ne_bytes(count)
+        self.told_at(0)
     }
 
     /// Each sync takes that much longer.
@@ -81,6 +92,27 @@ impl Sabotage {
     /// The clock of the wall is that far ahead of the true one, or behind it.
     pub(crate) fn shift_clock(&self, seconds: i64) {
         self.tell(16, seconds);
+    }
+
+    /// How far it is.
+    pub(crate) fn clock_s(&self) -> i64 {
+        self.told_at(16)
+    }
+
+    /// Whether no file finds room to grow.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        self.tell(24, i64::from(is_full));
+    }
+
+    /// Writes that have found none so far.
+    pub(crate) fn writes_without_room(&self) -> i64 {
+        self.told_at(32)
+    }
+
+    fn told_at(&self, at: u64) -> i64 {
+        let mut value = [0; 8];
+        self.told.read_exact_at(&mut value, at).unwrap();
+        i64::from_ne_bytes(value)
     }
 
     fn tell(&self, at: u64, value: i64) {
