@@ -130,7 +130,12 @@ impl World {
         let Self {
             counts, given_up, ..
         } = self;
-        format!("faults: {counts:?}; Postgres gave up {given_up} times and was started again")
+        match self.server {
+            Some(_) => {
+                format!("faults: {counts:?}; Postgres gave up and was started {given_up} times")
+            }
+            None => format!("faults: {counts:?}"),
+        }
     }
 
     /// The faults that could have happened here, and have not.
