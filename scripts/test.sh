@@ -154,9 +154,9 @@ cargo fmt --all --check
 if [ $# = 0 ]; then scripts/check-kubernetes.sh; fi
 cargo clippy --workspace --all-targets --locked -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --workspace --locked check licenses bans sources
+    scripts/check-dependencies.sh
 else
-    echo "test.sh: no cargo-deny: licences, bans and sources of the dependencies are not checked" >&2
+    echo "test.sh: no cargo-deny: licences, bans, sources and advisories of the dependencies are not checked" >&2
 fi
 start_postgres
 start_redis
