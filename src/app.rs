@@ -37,6 +37,9 @@ use tokio::{
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks whether the database is there yet.
 const START_PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks at the settings of a database that is there: another server may have taken over, or
+/// somebody may have changed them.
+const DURABILITY_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks whether the last transaction has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the last answer: for its bytes to reach the client.
@@ -212,10 +215,7 @@ fn renew_on_hangup(certificate: ServedCertificate) -> anyhow::Result<impl Future
 async fn misconfiguration(reader: &dyn EventReader) -> anyhow::Error {
     loop {
         match reader.ping().await {
-            Ok(()) => {
-                warn_of_durability(reader).await;
-                return std::future::pending().await;
-            }
+            Ok(()) => warn_of_durability(reader).await,
             Err(error @ StoreError::Misconfigured { .. }) => {
                 return anyhow!(error).context("DATABASE_URL (--database-url)");
             }
@@ -224,16 +224,25 @@ async fn misconfiguration(reader: &dyn EventReader) -> anyhow::Error {
     }
 }
 
-/// What such a database has committed may be gone after a loss of power, and we say that it is not.
-async fn warn_of_durability(reader: &dyn EventReader) {
-    if let Ok(gaps) = reader.durability_gaps().await
-        && !gaps.is_empty()
-    {
-        tracing::error!(
-            off = gaps.join(", "),
-            "THE DATABASE IS NOT DURABLE: a crash of its machine may lose events that were answered \
-            as stored; switch these settings on"
-        );
+/// What such a database has committed may be gone after a loss of power, and we say that it is not. Looked at
+/// for ever, and said whenever it is something else than before; a look that fails says nothing either way.
+async fn warn_of_durability(reader: &dyn EventReader) -> ! {
+    let mut known = Vec::new();
+    loop {
+        if let Ok(gaps) = reader.durability_gaps().await
+            && gaps != known
+        {
+            known = gaps;
+            match &*known {
+                [] => tracing::info!("the database is durable now"),
+                off => tracing::error!(
+                    off = off.join(", "),
+                    "THE DATABASE IS NOT DURABLE: a crash of its machine may lose events that were answered \
+                    as stored; switch these settings on"
+                ),
+            }
+        }
+        sleep(DURABILITY_LOOK).await;
     }
 }
 
