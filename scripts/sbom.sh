@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The bill of materials of each binary, as CycloneDX JSON in target/sbom: ./scripts/sbom.sh
-# Needs cargo-cyclonedx. Made anew for each release and not committed: Cargo.lock is what it says.
+# Needs cargo-cyclonedx. Made anew by CI with each run and not committed: Cargo.lock is what it says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
