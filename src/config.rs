@@ -141,6 +141,9 @@ pub struct Config {
     pub publish_timeout_ms: u64,
     /// The longest that a body may take to arrive. 5,000.
     pub body_timeout_ms: u64,
+    /// The longest that a connection is kept on which nobody asks for anything: longer than common proxies keep
+    /// theirs. 75,000.
+    pub keep_alive_ms: u64,
     /// The longest that a client may take nothing of what it is sent. 30,000.
     pub send_timeout_ms: u64,
     /// The longest that a shutdown waits for what is in flight. 8,000.
@@ -353,6 +356,9 @@ impl Config {
             body_timeout_ms: setting("BODY_TIMEOUT_MS", flags.body_timeout_ms)?
                 .number(100..=10_000)?
                 .unwrap_or(5_000),
+            keep_alive_ms: setting("KEEP_ALIVE_MS", flags.keep_alive_ms)?
+                .number(1_000..=600_000)?
+                .unwrap_or(75_000),
             send_timeout_ms: setting("SEND_TIMEOUT_MS", flags.send_timeout_ms)?
                 .number(1_000..=600_000)?
                 .unwrap_or(30_000),

@@ -43,8 +43,6 @@ use tokio::{
     time::Instant,
 };
 
-/// An idle connection is kept that long, longer than common proxies keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The longest a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -95,6 +93,7 @@ pub(super) fn http_server(
         .shutdown_timeout(LINGER.as_secs())
         .disable_signals();
     let draining = server.graceful_shutdown_signal();
+    let keep_alive = Duration::from_millis(config.keep_alive_ms);
     let listener = listener
         .share()
         .context("cannot share the listening socket")?;
@@ -109,8 +108,11 @@ pub(super) fn http_server(
     let server = match certificate {
         None => server.listen("http", listener, move || {
             start_cast();
-            fn_service(async |stream: TcpStream| Ok(paced(stream)))
-                .and_then(answers(state.clone(), draining.clone()))
+            fn_service(async |stream: TcpStream| Ok(paced(stream))).and_then(answers(
+                state.clone(),
+                keep_alive,
+                draining.clone(),
+            ))
         }),
         Some(certificate) => {
             // By default 256 clients that connect and say nothing keep all others out meanwhile.
@@ -125,7 +127,10 @@ pub(super) fn http_server(
                     .clone()
                     .map_err(TlsError::into_service_error)
                     .and_then(async |stream: TlsStream<TcpStream>| Ok(paced(stream)))
-                    .and_then(answers(state.clone(), draining.clone()).map_err(TlsError::Service))
+                    .and_then(
+                        answers(state.clone(), keep_alive, draining.clone())
+                            .map_err(TlsError::Service),
+                    )
             })
         }
     };
@@ -163,6 +168,7 @@ impl Stream for TlsStream<TcpStream> {
 /// All that is done on a connection. What `actix_web::HttpServer` makes, which takes no connections but its own.
 fn answers<T: Stream>(
     state: HttpState,
+    keep_alive: Duration,
     draining: GracefulShutdownSignal,
 ) -> impl ServiceFactory<Accepted<T>, Config = (), Response = (), Error = DispatchError, InitError = ()>
 {
@@ -175,7 +181,7 @@ fn answers<T: Stream>(
             let draining = draining.clone();
             async move { draining.notified().await }
         })
-        .keep_alive(KEEP_ALIVE)
+        .keep_alive(keep_alive)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(LINGER)
         .on_connect_ext(|connection: &Paced<T>, data: &mut Extensions| {

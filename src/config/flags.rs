@@ -216,6 +216,9 @@ pub(super) struct Flags {
     /// Longest time a body takes to arrive [default: 5000]
     #[arg(long, value_name = "MS", help_heading = "Limits")]
     pub(super) body_timeout_ms: Option<String>,
+    /// Longest time a connection is kept on which nobody asks for anything [default: 75000]
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub(super) keep_alive_ms: Option<String>,
     /// Longest time a client may take nothing of what it is sent [default: 30000]
     #[arg(long, value_name = "MS", help_heading = "Limits")]
     pub(super) send_timeout_ms: Option<String>,
