@@ -1,7 +1,8 @@
 //! Thousands of clients that publish at the same moment.
 
 use super::{
-    ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded, connections_allowed, stored_ids, wire,
+    ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded, assert_recovers, connections_allowed,
+    stored_ids, wire,
 };
 use crate::support::{Engine, TestApp};
 use std::{
@@ -20,7 +21,7 @@ async fn two_thousand_who_publish_at_once_are_all_answered_in_time() {
 }
 
 pub(super) async fn run(scale: Scale) -> String {
-    let count = connections_allowed(scale.publishers);
+    let count = connections_allowed(scale.publishers, scale.is_full());
     let builder = TestApp::builder(Engine::Postgres).await;
     // Fewer than there are clients.
     let app = builder.set("INFLIGHT_EVENTS_MAX", 1_000).start().await;
@@ -46,6 +47,7 @@ pub(super) async fn run(scale: Scale) -> String {
     let mut refused = 0;
     let mut longest = Duration::ZERO;
     let answers: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    let back = assert_recovers(&app, Instant::now()).await;
     let there = stored_ids(app.database().url()).await;
     for (id, is_stored, took) in answers {
         longest = longest.max(took);
@@ -63,6 +65,6 @@ pub(super) async fn run(scale: Scale) -> String {
     let memory = assert_memory_is_bounded(&app);
     format!(
         "{count} connections that publish at once, {ROUNDS} times, with room for 1,000: {stored} stored, {refused} \
-        refused, the longest answer {longest:.1?}; memory {memory} MiB"
+        refused, the longest answer {longest:.1?}; as before after {back:.2?}; memory {memory} MiB"
     )
 }

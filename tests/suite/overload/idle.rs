@@ -1,9 +1,12 @@
 //! Connections that are kept and not used, and more of them than there may be.
 
 use super::{
-    ANSWER_MAX, RECOVERY_MAX, SMALL, Scale, assert_memory_is_bounded, connections_allowed, wire,
+    ANSWER_MAX, RECOVERY_MAX, SMALL, Scale, USUAL_MAX, USUAL_PUBLISHES, assert_memory_is_bounded,
+    assert_recovers, connections_allowed, wire,
 };
-use crate::support::{Client, Engine, Process, TestApp, event, eventually, free_port, oncelog};
+use crate::support::{
+    Client, Engine, Process, Subscriber, TestApp, event, eventually, free_port, oncelog,
+};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -11,7 +14,10 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use wire::Connection;
 
 const START_MAX: Duration = Duration::from_secs(20);
@@ -51,21 +57,63 @@ async fn ten_thousand_idle_connections_cost_little_and_hold_up_nobody() {
 }
 
 pub(super) async fn run(scale: Scale) -> String {
-    let count = connections_allowed(scale.idle);
+    let count = connections_allowed(scale.idle, scale.is_full());
     let builder = TestApp::builder(Engine::Postgres).await;
     let app = builder.set("CONNECTIONS_MAX", count + 100).start().await;
     let idle = open(app.address(), count).await;
-    let started = Instant::now();
-    app.publish(&event("t", "meanwhile")).await.ok();
-    let took = started.elapsed();
+    let mut longest = Duration::ZERO;
+    for number in 0..USUAL_PUBLISHES {
+        let sent = Instant::now();
+        let event = event("overload", &number.to_string());
+        app.publish(&event).await.ok();
+        longest = longest.max(sent.elapsed());
+    }
+    // It costs them nothing that others are connected.
+    assert!(longest < USUAL_MAX, "{longest:?}");
     let memory = assert_memory_is_bounded(&app);
     drop(idle);
-    eventually("they are gone", START_MAX, async || {
+    let left = Instant::now();
+    eventually("they are gone", RECOVERY_MAX, async || {
         open_files(&app) < count / 2
     })
     .await;
-    app.publish(&event("t", "afterwards")).await.ok();
-    format!("{count} idle connections: a publish takes {took:.1?}; memory {memory} MiB")
+    let back = assert_recovers(&app, left).await;
+    format!(
+        "{count} idle connections: publishes take {longest:.1?} at most; as before {back:.2?} after they left; \
+        memory {memory} MiB"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_closed_when_nobody_asks_for_long_enough_and_not_while_it_is_used() {
+    const KEEP_ALIVE: Duration = Duration::from_secs(2);
+    let builder = TestApp::builder(Engine::Sqlite).await;
+    let app = builder.set("KEEP_ALIVE_MS", 2_000).start().await;
+    // Nothing comes of it for longer than that, and it is no idle one.
+    let mut stream = Subscriber::open(&app, "").await;
+    let mut used = Connection::open(app.address()).await.unwrap();
+    let mut idle = open(app.address(), 3).await;
+    let unused = Instant::now();
+    let using = tokio::spawn(async move {
+        let mut answers = 0;
+        while unused.elapsed() < 3 * KEEP_ALIVE {
+            let answer = used.ask(wire::LIVEZ).await.expect("an open connection");
+            assert!(answer.status == 200 && !answer.is_last, "{answer:?}");
+            answers += 1;
+            sleep(KEEP_ALIVE / 8).await;
+        }
+        answers
+    });
+    for connection in &mut idle {
+        let closed = timeout(ANSWER_MAX / 2, connection.closed()).await;
+        closed.expect("it is closed").unwrap();
+        // The service's clock for it has half seconds.
+        assert!(unused.elapsed() > KEEP_ALIVE / 2, "{:?}", unused.elapsed());
+    }
+    assert!(using.await.unwrap() > 3);
+    app.publish(&event("t", "late")).await.ok();
+    let arrived = timeout(ANSWER_MAX, stream.next_ids(1)).await;
+    assert_eq!(arrived.expect("it arrives"), ["late"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,9 @@
 //! Load that does not wait for answers (open loop), beyond what the service can do: it goes on doing what it
 //! can, and refuses the rest at once.
 
-use super::{ANSWER_MAX, assert_memory_is_bounded, connections_allowed, stored_ids, wire};
+use super::{
+    ANSWER_MAX, assert_memory_is_bounded, assert_recovers, connections_allowed, stored_ids, wire,
+};
 use crate::support::{Engine, TestApp};
 use std::{
     env, fs,
@@ -63,6 +65,13 @@ impl Tally {
         let mut times: Vec<Duration> = wanted.map(|outcome| outcome.took).collect();
         times.sort();
         times
+    }
+
+    /// What all but one in a hundred take.
+    fn p99(&self, are_stored: bool) -> Duration {
+        let times = self.times(are_stored);
+        let place = times.len() * 99 / 100;
+        times.get(place).copied().unwrap_or_default()
     }
 
     fn longest(&self, are_stored: bool) -> Duration {
@@ -166,7 +175,7 @@ async fn asked(connection: &mut Connection, shape: Shape, id: String, start: Ins
     }
 }
 
-/// A transaction takes a tenth of a second here and holds one batch, so the service can do ten a second
+/// A transaction takes a fifth of a second here and holds one batch, so the service can do five a second
 /// however busy the machine is, with ten in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_times_what_it_can_do_is_refused_at_once_and_costs_nothing_of_what_it_does() {
@@ -174,8 +183,9 @@ async fn three_times_what_it_can_do_is_refused_at_once_and_costs_nothing_of_what
         name: "batches",
         events: 100,
     };
-    const CAPACITY: f64 = 10.0;
-    const DURING: Duration = Duration::from_secs(4);
+    const CAPACITY: f64 = 5.0;
+    const DURING: Duration = Duration::from_secs(8);
+    const REFUSAL_MAX: Duration = Duration::from_secs(1);
     let builder = TestApp::builder(Engine::Postgres).await;
     let app = builder
         .set("PERSIST_ACTORS", 1)
@@ -186,7 +196,7 @@ async fn three_times_what_it_can_do_is_refused_at_once_and_costs_nothing_of_what
     let database = app.database();
     for statement in [
         "create function wait() returns trigger language plpgsql as \
-         $$ begin perform pg_sleep(0.1); return null; end $$",
+         $$ begin perform pg_sleep(0.2); return null; end $$",
         "create trigger wait before insert on processed_events for each statement execute function wait()",
     ] {
         database.execute(statement).await;
@@ -197,22 +207,32 @@ async fn three_times_what_it_can_do_is_refused_at_once_and_costs_nothing_of_what
 
     assert!(beyond.refused() > 0, "nothing was refused");
     assert_eq!(beyond.unsent, 0);
-    let (longest, refusal) = (beyond.longest(true), beyond.longest(false));
+    let over = Instant::now();
+    database
+        .execute("drop trigger wait on processed_events")
+        .await;
+    let back = assert_recovers(&app, over).await;
+    let longest = beyond.longest(true).max(beyond.longest(false));
     assert!(longest < ANSWER_MAX, "{longest:?}");
-    // A refusal takes milliseconds, and what is accepted a second; the cores may be busy with other tests.
-    assert!(refusal < ANSWER_MAX / 2, "{refusal:?}");
+    // A refusal takes milliseconds, and what is accepted two seconds; the cores may be busy with other tests.
+    let refusal = beyond.p99(false);
+    assert!(refusal < REFUSAL_MAX, "{refusal:?}");
     let (usual, goodput) = (at_capacity.goodput(), beyond.goodput());
     assert!(
         usual <= 2.0 * CAPACITY,
         "{usual} a second: nothing waits here"
     );
-    assert!(goodput >= 0.5 * usual, "{goodput} a second of {usual}");
+    assert!(goodput >= 0.8 * usual, "{goodput} a second of {usual}");
     beyond.assert_is_stored(BATCHES, &app).await;
     app.assert_counters_are_exact().await;
     assert_memory_is_bounded(&app);
+    eprintln!(
+        "{goodput:.2} a second of {usual:.2}; refused within {refusal:?}; back after {back:?}"
+    );
 }
 
-/// At full size and with the limits that the service has by itself: what it came to, and where that is too little.
+/// At full size: what it came to, and where that is too little. Of single events fewer may be in flight than the
+/// service takes by itself: a connection has one at a time, so by itself it would take what all of them send.
 pub(super) async fn run_at_full_size() -> (Vec<String>, Vec<String>) {
     const DURING: Duration = Duration::from_secs(10);
     const SINGLES: Shape = Shape {
@@ -225,40 +245,48 @@ pub(super) async fn run_at_full_size() -> (Vec<String>, Vec<String>) {
     };
     // Others than these show where it ends.
     let connections = env::var("OVERLOAD_CONNECTIONS").map(|number| number.parse().unwrap());
-    let connections = connections_allowed(connections.unwrap_or(2_000));
+    let connections = connections_allowed(connections.unwrap_or(2_000), true);
     let mut lines = Vec::new();
     let mut failures = Vec::new();
-    for (shape, clients) in [(SINGLES, 256), (BATCHES, 16)] {
-        let app = TestApp::start(Engine::Postgres).await;
+    for (shape, clients, inflight_max) in [(SINGLES, 256, 1_000), (BATCHES, 16, 100_000)] {
+        let builder = TestApp::builder(Engine::Postgres).await;
+        let builder = builder.set("INFLIGHT_EVENTS_MAX", inflight_max);
+        let app = builder.start().await;
         let usual = closed_loop(app.address(), shape, clients, DURING).await;
         let peak = usual.goodput();
         let peak_cost = cpu_ms(&app) / peak;
         let before = cpu_ms(&app);
         let beyond = open_loop(app.address(), shape, 3.0 * peak, connections, DURING).await;
+        let back = assert_recovers(&app, Instant::now()).await;
         let goodput = beyond.goodput();
         let cost = (cpu_ms(&app) - before) / goodput;
         let memory = app.resident_kib_max() / 1024;
-        let times = beyond.times(true);
-        let p99 = times
-            .get(times.len() * 99 / 100)
-            .copied()
-            .unwrap_or_default();
         lines.push(format!(
-            "{}, {peak:.0} a second with {clients} clients; asked for three times that over up to {connections} \
-            connections: {goodput:.0} a second ({:.2} of it), p99 {p99:.2?}, the longest {:.2?}; {} refused, \
-            within {:.2?}; {} not sent for want of a connection; the service's own time a request grew {:.2} times; \
-            memory {memory} MiB",
+            "{}, {peak:.0} a second with {clients} clients, at most {inflight_max} events in flight; asked for \
+            three times that over up to {connections} connections: {goodput:.0} a second ({:.2} of it), p99 {:.2?}, \
+            the longest {:.2?}; {} refused, p99 {:.2?}, the longest {:.2?}; {} not sent for want of a \
+            connection; the service's own time a request grew {:.2} times; as before after \
+            {back:.2?}; memory {memory} MiB",
             shape.name,
             goodput / peak,
+            beyond.p99(true),
             beyond.longest(true),
             beyond.refused(),
+            beyond.p99(false),
             beyond.longest(false),
             beyond.unsent,
             cost / peak_cost,
         ));
         beyond.assert_is_stored(shape, &app).await;
-        assert!(beyond.longest(true) < ANSWER_MAX && beyond.longest(false) < ANSWER_MAX);
+        // Shown with all the rest, and a failure then.
+        let longest = beyond.longest(true).max(beyond.longest(false));
+        if longest >= ANSWER_MAX {
+            failures.push(format!("{} answered after {longest:?}", shape.name));
+        }
         assert_memory_is_bounded(&app);
+        if beyond.refused() == 0 {
+            failures.push(format!("no {} were refused", shape.name));
+        }
         if goodput < 0.8 * peak {
             failures.push(format!("{goodput} {} a second of {peak}", shape.name));
         }

@@ -1,7 +1,10 @@
 //! A Postgres that stands still, with its connections open, under a load that goes on.
 
-use super::{ANSWER_MAX, RECOVERY_MAX, SMALL, Scale, assert_memory_is_bounded, stored_ids, wire};
-use crate::support::{Database, PostgresServer, TestApp, event, eventually};
+use super::{
+    ANSWER_MAX, RECOVERY_MAX, SMALL, Scale, assert_memory_is_bounded, assert_recovers, stored_ids,
+    wire,
+};
+use crate::support::{Client, Database, PostgresServer, TestApp, event, eventually};
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -18,6 +21,17 @@ use wire::Connection;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// For a load to get under way.
 const SOON: Duration = Duration::from_secs(30);
+
+/// What a reader asks for meanwhile, and whether it cannot be had without the database.
+const READS: [(&str, bool); 7] = [
+    ("/events", true),
+    ("/events/overload/none", true),
+    ("/topics", true),
+    ("/stats", true),
+    ("/health", true),
+    ("/readyz", true),
+    ("/metrics", false),
+];
 
 /// What the clients have seen so far.
 #[derive(Default)]
@@ -54,23 +68,36 @@ pub(super) async fn run(scale: Scale) -> String {
     .await;
 
     let pause = server.pause();
+    let mut readers = JoinSet::new();
+    for (path, needs_database) in READS {
+        let until = Instant::now() + scale.pause;
+        readers.spawn(read_meanwhile(app.client(), path, needs_database, until));
+    }
     sleep(scale.pause).await;
     let meanwhile = app.publish(&event("overload", "meanwhile")).await;
     meanwhile.problem(503);
     assert!(!meanwhile.header("retry-after").is_empty());
     let refused = seen.refused.load(Ordering::SeqCst);
     assert!(refused > 0, "nobody was refused");
+    let longest_read = readers.join_all().await.into_iter().max().unwrap();
     drop(pause);
 
     let resumed = Instant::now();
     let before = seen.stored.load(Ordering::SeqCst);
+    // Several for each of the clients, so not one of those that waited.
+    let several = 3 * u64::try_from(scale.clients).unwrap();
     eventually("publishes are stored again", RECOVERY_MAX, async || {
-        seen.stored.load(Ordering::SeqCst) > before
+        seen.stored.load(Ordering::SeqCst) > before + several
     })
     .await;
     let back = resumed.elapsed();
     seen.is_over.store(true, Ordering::SeqCst);
     let answered: HashSet<String> = clients.join_all().await.into_iter().flatten().collect();
+    assert_recovers(&app, resumed).await;
+    for (path, _) in READS {
+        let status = app.get(path).await.status;
+        assert!(matches!(status, 200 | 404), "{path}: {status}");
+    }
     let longest = Duration::from_millis(seen.longest_ms.load(Ordering::SeqCst));
     assert!(longest < ANSWER_MAX, "{longest:?}");
 
@@ -83,12 +110,39 @@ pub(super) async fn run(scale: Scale) -> String {
     app.assert_counters_are_exact().await;
     let memory = assert_memory_is_bounded(&app);
     format!(
-        "Postgres stands still for {:?}, {} clients: {refused} times 503, the longest answer {longest:.1?}, stored again \
-        after {back:.2?}; all {} that were answered with 200 are there; memory {memory} MiB",
+        "Postgres stands still for {:?}, {} clients: {refused} times 503, the longest answer {longest:.1?}, of a read \
+        {longest_read:.1?}; stored again after {back:.2?}; all {} that were answered with 200 are \
+        there; memory {memory} MiB",
         scale.pause,
         scale.clients,
         answered.len(),
     )
+}
+
+/// Reads again and again while Postgres stands still; gives the longest that an answer took.
+async fn read_meanwhile(
+    client: Client,
+    path: &str,
+    needs_database: bool,
+    until: Instant,
+) -> Duration {
+    let mut longest = Duration::ZERO;
+    while Instant::now() < until {
+        let asked = Instant::now();
+        let answer = client.get(path).await;
+        longest = longest.max(asked.elapsed());
+        if !needs_database && answer.status == 200 {
+            continue;
+        }
+        // These two say in words of their own what is the matter.
+        match path {
+            "/health" | "/readyz" => assert_eq!(answer.status, 503, "{path}: {}", answer.text),
+            _ => drop(answer.problem(503)),
+        }
+        assert!(!answer.header("retry-after").is_empty(), "{path}");
+    }
+    assert!(longest < ANSWER_MAX, "{path}: {longest:?}");
+    longest
 }
 
 /// Publishes event after event, each until it is stored; gives their ids.

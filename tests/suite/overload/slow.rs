@@ -1,7 +1,9 @@
 //! Clients that send a byte at a time, and never the last one (slowloris): they are cut at the deadline, and
 //! nobody else waits for them.
 
-use super::{ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded, wire};
+use super::{
+    ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded, assert_recovers, stored_by_load, wire,
+};
 use crate::support::{Engine, TestApp};
 use std::{
     net::SocketAddr,
@@ -70,9 +72,10 @@ pub(super) async fn run(scale: Scale) -> String {
             cut.push(one.unwrap());
         }
     }
+    let back = assert_recovers(&app, Instant::now()).await;
     // Alone it takes milliseconds; the two cores have the slow ones to run as well.
     assert!(longest_publish < ANSWER_MAX / 2, "{longest_publish:?}");
-    assert_eq!(app.database().rows().await, published);
+    assert_eq!(stored_by_load(app.database()).await, published);
     let longest = |wanted: Part| {
         let times = cut.iter().filter(|(part, _)| *part == wanted);
         times.map(|(_, took)| *took).max().unwrap()
@@ -80,7 +83,8 @@ pub(super) async fn run(scale: Scale) -> String {
     let memory = assert_memory_is_bounded(&app);
     format!(
         "{} connections that send a byte at a time: cut after {:.1?} in a first head, {:.1?} in a later one and \
-        {:.1?} in a body; other publishes took {longest_publish:.1?} at most; memory {memory} MiB",
+        {:.1?} in a body; other publishes took {longest_publish:.1?} at most; as before after \
+        {back:.2?}; memory {memory} MiB",
         3 * scale.slow,
         longest(Part::Head),
         longest(Part::LaterHead),

@@ -1,12 +1,16 @@
 //! Subscribers that never read: they cost little, hold up nobody, and are ended.
 
-use super::{ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded};
-use crate::support::{Engine, Exposition, Subscriber, TestApp, event, eventually};
+use super::{ANSWER_MAX, SMALL, Scale, assert_memory_is_bounded, assert_recovers, gauge};
+use crate::support::{Engine, Subscriber, TestApp, event, eventually};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -37,18 +41,18 @@ pub(super) async fn run(scale: Scale) -> String {
     for batch in 0..BATCHES {
         app.batch(&large_events(batch)).await.ok();
     }
-    let mut stuck = Vec::new();
-    for _ in 0..scale.stuck {
-        stuck.push(never_reading(&app, start).await);
-    }
     let client = app.client();
     let mut live = Subscriber::open(&client, "").await;
-    let most = f64::from(u32::try_from(scale.stuck).unwrap());
-    eventually("they are subscribed", ENDED_MAX, async || {
-        subscribers(&app).await > most / 2.0
-    })
-    .await;
     let opened = Instant::now();
+    let mut openers = JoinSet::new();
+    for _ in 0..scale.stuck {
+        openers.spawn(never_reading(app.address(), start.to_owned()));
+    }
+    // Each has its answer: it is subscribed.
+    let stuck = openers.join_all().await;
+    let all = f64::from(u32::try_from(scale.stuck + 1).unwrap());
+    let there = subscribers(&app).await;
+    assert!((there - all).abs() < 0.5, "{there} instead of {all}");
 
     let mut longest_publish = Duration::ZERO;
     let mut longest_arrival = Duration::ZERO;
@@ -67,14 +71,17 @@ pub(super) async fn run(scale: Scale) -> String {
     })
     .await;
     let ended = opened.elapsed();
+    let over = Instant::now();
     // Who reads is still there.
     app.publish(&event("overload", "afterwards")).await.ok();
     let arrived = timeout(ANSWER_MAX, live.next_ids(1)).await;
     assert_eq!(arrived.expect("it arrives"), ["afterwards"]);
     drop(stuck);
+    let back = assert_recovers(&app, over).await;
     format!(
         "{} subscribers that never read: a publish takes {longest_publish:.1?} at most and is with a reader after \
-        {longest_arrival:.1?} at most; ended after {ended:.0?}; memory {memory} MiB",
+        {longest_arrival:.1?} at most; ended after {ended:.0?}, and as before {back:.2?} \
+        later; memory {memory} MiB",
         scale.stuck
     )
 }
@@ -90,17 +97,18 @@ fn large_events(batch: usize) -> Vec<Value> {
 }
 
 async fn subscribers(app: &TestApp) -> f64 {
-    let metrics = app.get("/metrics").await;
-    assert_eq!(metrics.status, 200);
-    Exposition::parse(&metrics.text).value("oncelog_stream_subscribers", &[])
+    gauge(app, "oncelog_stream_subscribers").await
 }
 
-/// Asks for all that there is, and leaves it there.
-async fn never_reading(app: &TestApp, cursor: &str) -> TcpStream {
+/// Asks for all that there is, sees that it comes, and leaves it there.
+async fn never_reading(address: SocketAddr, cursor: String) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
-    let mut stream = socket.connect(app.address()).await.unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
     let request = format!("GET /events/stream?cursor={cursor} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
+    let mut beginning = [0; 12];
+    stream.read_exact(&mut beginning).await.unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200");
     stream
 }

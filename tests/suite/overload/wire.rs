@@ -24,7 +24,8 @@ pub(super) struct Connection {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) says_when_to_retry: bool,
-    is_last: bool,
+    /// Whether the service closes the connection after it.
+    pub(super) is_last: bool,
 }
 
 impl Answer {
@@ -72,6 +73,15 @@ impl Connection {
         };
         self.is_over = answer.is_last || is_early;
         Ok(answer)
+    }
+
+    /// Waits until the service has closed it, without a word.
+    pub(super) async fn closed(&mut self) -> Result<()> {
+        match self.stream.read_u8().await {
+            Ok(byte) => panic!("{byte} instead of the end"),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

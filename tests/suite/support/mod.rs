@@ -21,7 +21,7 @@ pub(crate) use balancer::Balancer;
 pub(crate) use certificate::TestCertificate;
 pub(crate) use client::{Answer, Client, event, http_client};
 pub(crate) use cluster::{ClusterPorts, RedisCluster};
-pub(crate) use compression::{brotli, gzip, zstd};
+pub(crate) use compression::{brotli, brotli_bomb, gzip, zstd};
 pub(crate) use database::{Database, Engine};
 pub(crate) use exposition::Exposition;
 pub(crate) use pgbouncer::Pgbouncer;
