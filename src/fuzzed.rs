@@ -8,6 +8,7 @@
 )]
 mod claims;
 
+use proptest::prelude::*;
 use std::{
     fs,
     panic::catch_unwind,
@@ -23,9 +24,10 @@ type Claim = fn(&[u8]);
 
 /// The targets by their names, which are those of their files in `fuzz/fuzz_targets` and of their
 /// directories in `fuzz/corpus`.
-const TARGETS: [(&str, Claim); 5] = [
+const TARGETS: [(&str, Claim); 6] = [
     ("cloudevents", claims::cloudevents),
     ("cursor", claims::cursor),
+    ("digest", claims::digest),
     ("json", claims::json),
     ("ndjson", claims::ndjson),
     ("payload", claims::payload),
@@ -48,6 +50,48 @@ fn names_in(directory: &Path) -> Vec<String> {
     stems
         .map(|stem| stem.to_str().unwrap().to_owned())
         .collect()
+}
+
+fn hold(input: &[u8]) {
+    for (_, claim) in TARGETS {
+        claim(input);
+    }
+}
+
+/// Of all that was found.
+fn corpus() -> Vec<Vec<u8>> {
+    let directories = TARGETS.map(|(name, _)| fuzz().join("corpus").join(name));
+    let files = directories.iter().flat_map(|directory| files_in(directory));
+    files.map(|file| fs::read(file).unwrap()).collect()
+}
+
+proptest! {
+    #[test]
+    fn claims_hold_of_random_bytes(input in prop::collection::vec(any::<u8>(), 0..500)) {
+        hold(&input);
+    }
+
+    #[test]
+    fn claims_hold_of_random_letters_of_json(input in r#"[\[\]{}":,\\0-9eE.+ntrue \n-]{0,200}"#) {
+        hold(input.as_bytes());
+    }
+
+    #[test]
+    fn claims_hold_of_what_was_found_with_other_bytes_in_it(
+        mut input in prop::sample::select(corpus()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        end in any::<prop::sample::Index>(),
+    ) {
+        for (at, byte) in changes {
+            let at = at.index(input.len() + 1);
+            match input.get_mut(at) {
+                Some(place) => *place = byte,
+                None => input.push(byte),
+            }
+        }
+        hold(&input);
+        hold(&input[..end.index(input.len() + 1)]);
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! once it has been written out.
 
 use crate::{
-    domain::{Cursor, Event, Payload},
+    domain::{Cursor, Event, Payload, PayloadDigest},
     wire,
 };
 use bytes::Bytes;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// An event alone and a batch.
 pub fn json(data: &[u8]) {
@@ -59,6 +59,33 @@ pub fn payload(data: &[u8]) {
     }
 }
 
+/// Payloads, one a line: two have the same digest where they are the same value, and only there.
+/// Each has its neighbour to be told from, and itself as another writer of JSON spells it.
+pub fn digest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let lines = text.split('\n').map(str::to_owned);
+    let payloads: Vec<Payload> = lines.filter_map(|line| Payload::parse(line).ok()).collect();
+    for neighbours in payloads.windows(2) {
+        has_the_digest_of_its_value(&neighbours[0], &neighbours[1]);
+    }
+    for payload in &payloads {
+        // It refuses what is nested as deeply as a payload may be, and numbers that no float holds.
+        let Ok(value) = serde_json::from_str::<Value>(payload.as_str()) else {
+            continue;
+        };
+        // Where a float came in between, it may be another value, and even one that is refused.
+        match Payload::parse(value.to_string()) {
+            Ok(again) => {
+                has_the_digest_of_its_value(payload, &again);
+                assert!(has_float(&value) || payload.is_same_value_as(&again));
+            }
+            Err(_) => assert!(has_float(&value)),
+        }
+    }
+}
+
 /// A cursor that is read is the one that is shown.
 pub fn cursor(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -75,4 +102,18 @@ fn comes_back(event: &Event) {
     let again = wire::event_from_json(written.into()).expect("accepted again");
     assert_eq!(event.key(), again.key());
     assert!(event.says_the_same_as(&again));
+}
+
+fn has_the_digest_of_its_value(one: &Payload, other: &Payload) {
+    let has_same_digest = PayloadDigest::of(one) == PayloadDigest::of(other);
+    assert_eq!(has_same_digest, one.is_same_value_as(other));
+}
+
+fn has_float(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(items) => items.iter().any(has_float),
+        Value::Object(members) => members.values().any(has_float),
+        _ => false,
+    }
 }

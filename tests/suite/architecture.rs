@@ -2,7 +2,7 @@
 //! a rule that is broken names the file.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -281,6 +281,61 @@ fn both_engines_have_the_same_migrations() {
     };
     assert!(!numbers("postgres").is_empty());
     assert_eq!(numbers("postgres"), numbers("sqlite"));
+}
+
+/// The lines of a section of a manifest, by the names before their first `.` or blank.
+fn section<'a>(manifest: &'a str, name: &str) -> BTreeMap<&'a str, &'a str> {
+    let (_, rest) = manifest.split_once(&format!("\n[{name}]\n")).unwrap();
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let named = lines.filter_map(|line| Some((line.split(['.', ' ']).next()?, line)));
+    named
+        .filter(|(name, _)| name.starts_with(char::is_alphabetic))
+        .collect()
+}
+
+/// The fuzz crate is no member of the workspace, so no other build notices what it lacks.
+#[test]
+fn the_fuzz_crate_depends_on_what_the_sources_use_that_it_shares() {
+    let ours = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let theirs = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    let shared = section(&ours, "workspace.dependencies");
+    let fuzzed = section(&theirs, "dependencies");
+    let files =
+        ["src/domain", "src/wire", "fuzz/src"].map(|part| sources_below(&root().join(part)));
+    let code: Vec<String> = files.concat().iter().map(|path| code_of(path)).collect();
+    let mut used = 0;
+    for (name, line) in section(&ours, "dependencies") {
+        let path = name.replace('-', "_");
+        if code.iter().any(|code| uses_crate(code, &path)) {
+            // One that the workspace names has its version and features there.
+            let line = shared.get(name).unwrap_or(&line);
+            assert_eq!(fuzzed.get(name), Some(line), "{name} in fuzz/Cargo.toml");
+            used += 1;
+        }
+    }
+    // And the fuzzer's own.
+    assert_eq!(used + 1, fuzzed.len(), "{fuzzed:#?}");
+}
+
+/// Else it is not the service that is fuzzed.
+#[test]
+fn the_fuzz_crate_builds_with_the_versions_of_the_service() {
+    let packages = |lock: &str| -> BTreeSet<(String, String)> {
+        let text = fs::read_to_string(root().join(lock)).unwrap();
+        let value = |line: &str| line.split('"').nth(1).unwrap().to_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let named = lines
+            .windows(2)
+            .filter(|pair| pair[0].starts_with("name = "));
+        named.map(|pair| (value(pair[0]), value(pair[1]))).collect()
+    };
+    let (ours, theirs) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+    let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    for name in section(&manifest, "dependencies").into_keys() {
+        let mut versions = theirs.iter().filter(|(package, _)| package == name);
+        let is_ours = name == "libfuzzer-sys" || versions.any(|package| ours.contains(package));
+        assert!(is_ours, "{name} in fuzz/Cargo.lock");
+    }
 }
 
 #[test]
