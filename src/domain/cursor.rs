@@ -51,6 +51,30 @@ impl FromStr for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn each_is_read_as_it_was_shown(txn in 0..=i64::MAX, seq in 0..=i64::MAX) {
+            let cursor = Cursor { txn, seq };
+            prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+
+        /// So no two texts are the same place, but for zeros in front.
+        #[test]
+        fn what_is_read_is_shown_as_it_was_but_for_zeros_in_front(
+            text in prop_oneof!["[0-9]{1,20}-[0-9]{1,20}", "[-+ 0-9a-f]{0,12}", any::<String>()],
+        ) {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                let numbers = text.split('-').map(|number| {
+                    let digits = number.trim_start_matches('0');
+                    if digits.is_empty() { "0" } else { digits }
+                });
+                let plain: Vec<&str> = numbers.collect();
+                prop_assert_eq!(cursor.to_string(), plain.join("-"));
+            }
+        }
+    }
 
     #[test]
     fn what_is_shown_is_read_back() {

@@ -11,6 +11,8 @@ mod error;
 mod fields;
 mod json;
 mod ndjson;
+#[cfg(test)]
+mod properties;
 
 pub use cloudevents::{
     batch_from_cloudevents, event_from_cloudevents_binary, event_from_cloudevents_structured,
