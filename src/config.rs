@@ -27,7 +27,7 @@ use crate::{
     tls::TlsFiles,
 };
 use flags::{Arguments, Flags, Subcommand};
-use setting::{Environment, Setting};
+use setting::{Environment, PGPASSWORD, Setting};
 use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -68,6 +68,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// A replica that listings are read from; `None` = the primary.
     pub database_read_url: Option<DatabaseUrl>,
+    /// Whether `PGPASSWORD`, which sqlx takes where a URL has no password, is the published secret.
+    pub has_published_pgpassword: bool,
     /// Whether a pooler stands before Postgres that gives a connection to others after each
     /// transaction. No.
     pub database_is_pooled: bool,
@@ -258,6 +260,7 @@ impl Config {
             )?,
             database_read_url: setting("DATABASE_READ_URL", flags.database_read_url)?
                 .replica_url(database_url.engine())?,
+            has_published_pgpassword: env(PGPASSWORD).is_some_and(development::is_published),
             database_is_pooled: setting("DATABASE_POOLER", flags.database_pooler)?
                 .pooler()?
                 .unwrap_or(false),

@@ -52,9 +52,8 @@ pub enum ConfigError {
     },
     /// A secret that everybody can read in the repository protects nothing.
     #[error(
-        "{variable} ({}): must not be the published secret, set your own, or {} where this is for \
-         development",
-        flag_of(variable),
+        "{}: must not be the published secret, set your own, or {} where this is for development",
+        with_flag(variable),
         "DEVELOPMENT=true"
     )]
     PublishedSecret {
@@ -92,6 +91,9 @@ pub enum ConfigError {
     },
 }
 
+/// What sqlx takes for a password where a Postgres URL has none.
+pub(super) const PGPASSWORD: &str = "PGPASSWORD";
+
 /// `http-workers` is `HTTP_WORKERS`.
 pub(super) fn variable_of(flag: &str) -> String {
     flag.replace('-', "_").to_ascii_uppercase()
@@ -100,6 +102,14 @@ pub(super) fn variable_of(flag: &str) -> String {
 /// `HTTP_WORKERS` is `--http-workers`.
 fn flag_of(variable: &str) -> String {
     format!("--{}", variable.replace('_', "-").to_ascii_lowercase())
+}
+
+/// The driver's own variable is no setting of ours, and has no flag.
+fn with_flag(variable: &str) -> String {
+    match variable {
+        PGPASSWORD => variable.to_owned(),
+        _ => format!("{variable} ({})", flag_of(variable)),
+    }
 }
 
 /// A setting that was looked up.
