@@ -27,7 +27,10 @@ use actix_web::{
     App,
     body::BoxBody,
     dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
-    http::ConnectionType,
+    http::{
+        ConnectionType,
+        header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    },
     rt::net::TcpStream,
     web::Data,
 };
@@ -219,6 +222,11 @@ fn application(
             };
             async move {
                 let mut response = response.await?;
+                // No browser is to make a page of what is said to be none.
+                let nosniff = HeaderValue::from_static("nosniff");
+                response
+                    .headers_mut()
+                    .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
                 requests.add(&response, arrived.elapsed());
                 let unread = match body {
                     Some(body) => body.finish(body_timeout).await,

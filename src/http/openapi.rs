@@ -14,9 +14,7 @@ pub(super) use schemas::outcome;
 use super::{get, readable};
 use actix_web::{
     HttpResponse,
-    http::header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    },
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY},
     web::{self, Bytes},
 };
 use utoipa::openapi::{
@@ -69,7 +67,6 @@ fn file(path: &'static str, content_type: &'static str, content: Bytes) -> actix
             HttpResponse::Ok()
                 .content_type(content_type)
                 .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-                .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .insert_header((REFERRER_POLICY, "no-referrer"))
                 .insert_header((CACHE_CONTROL, "no-cache"))
                 .body(content)

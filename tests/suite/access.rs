@@ -108,8 +108,16 @@ async fn api_tokens_guard_publishing_and_reading_by_their_scopes() {
         )
         .start()
         .await;
-    for path in ["/livez", "/readyz", "/health"] {
-        app.get(path).await.ok();
+    for path in [
+        "/livez",
+        "/readyz",
+        "/health",
+        "/",
+        "/docs",
+        "/docs/style.css",
+        "/openapi.json",
+    ] {
+        assert_eq!(app.get(path).await.status, 200, "{path}");
     }
     for path in ["/events", "/stats", "/admin/actors"] {
         let answer = app.get(path).await;

@@ -31,6 +31,7 @@ mod model;
 mod odd;
 mod outages;
 mod overload;
+mod pages;
 mod process;
 mod publisher;
 mod rates;

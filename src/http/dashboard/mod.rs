@@ -13,7 +13,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
         CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EntityTag, Header, IfNoneMatch,
-        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        REFERRER_POLICY,
     },
     web::{self, Bytes, Data},
 };
@@ -94,7 +94,6 @@ fn file(request: &HttpRequest, asset: Asset, etag: &EntityTag) -> HttpResponse {
     };
     answer
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((REFERRER_POLICY, "no-referrer"))
         // The page and its script belong together: after an update neither may be an old one.
         .insert_header((CACHE_CONTROL, "no-cache"))
