@@ -96,11 +96,7 @@ fn contents() -> Vec<Row> {
     vec![
         whole("one", events(1)),
         whole("two", events(2)),
-        row(
-            "a thousand",
-            publish_batch(batch_of(&events(EVENTS_MAX))),
-            stored(Vec::new()),
-        ),
+        whole("a thousand", events(EVENTS_MAX)),
         row(
             "a thousand and one",
             publish_batch(batch_of(&events(EVENTS_MAX + 1))),
@@ -199,7 +195,7 @@ fn lines() -> Vec<Row> {
             format!("\u{feff}{}", marked.join("\n")),
             marked,
         ),
-        row("lines: a thousand", of(many.join("\n")), stored(Vec::new())),
+        kept("lines: a thousand", many.join("\n"), many),
         wrong(
             "a thousand and one",
             events(EVENTS_MAX + 1).join("\n"),

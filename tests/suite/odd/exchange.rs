@@ -18,6 +18,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// It is one to HEAD, and has no body whatever it says.
+    pub(super) is_head: bool,
 }
 
 impl Reply {
@@ -95,6 +97,7 @@ impl Exchange {
         };
         let head: Vec<u8> = self.received.drain(..head_end + 4).collect();
         let mut reply = parsed(&head)?;
+        reply.is_head = is_head;
         let has_body = !is_head && reply.status >= 200 && ![204, 304].contains(&reply.status);
         if has_body && reply.header("content-type") != "text/event-stream" {
             let length = reply.header("content-length").parse().ok();
@@ -173,5 +176,6 @@ fn parsed(head: &[u8]) -> Result<Reply, String> {
         status,
         headers: headers.collect(),
         body: Vec::new(),
+        is_head: false,
     })
 }

@@ -84,10 +84,15 @@ fn reading() -> Vec<Row> {
 
 /// What is not the head of a request, or too much of one.
 fn heads() -> Vec<Row> {
-    let raw = |name: &str, lines: &str, statuses: &'static [u16]| {
-        let bytes = format!("GET /livez HTTP/1.1\r\nHost: oncelog\r\n{lines}\r\n\r\n");
-        row(name, Request::raw(bytes), Expected::Refused(statuses))
+    let request = |lines: &str| {
+        Request::raw(format!(
+            "GET /livez HTTP/1.1\r\nHost: oncelog\r\n{lines}\r\n\r\n"
+        ))
     };
+    let raw = |name: &str, lines: &str, statuses: &'static [u16]| {
+        row(name, request(lines), Expected::Refused(statuses))
+    };
+    let taken = |name: &str, lines: &str| row(name, request(lines), status(200));
     let many = |count: usize| {
         let lines: Vec<String> = (0..count).map(|number| format!("X-{number}: a")).collect();
         lines.join("\r\n")
@@ -104,27 +109,27 @@ fn heads() -> Vec<Row> {
         raw("a name that is no ASCII", "X-Ödd: a", &[400]),
         raw("a folded line", "X-Odd: a\r\n b", &[400]),
         raw("a second Host", "Host: other", &[400]),
-        raw("fifty headers", &many(50), &[200]),
-        raw("two hundred headers", &many(200), &[400, 431]),
-        raw(
+        taken("fifty headers", &many(50)),
+        raw("two hundred headers", &many(200), &[431]),
+        taken(
             "a header of 60,000 bytes",
             &format!("X-Odd: {}", "a".repeat(60_000)),
-            &[200, 400, 431],
         ),
         raw(
             "a header of 300,000 bytes",
             &format!("X-Odd: {}", "a".repeat(300_000)),
-            &[400, 431],
+            &[431],
         ),
-        raw(
+        taken(
             "a name of 60,000 bytes",
             &format!("{}: a", "X".repeat(60_000)),
-            &[200, 400, 431],
         ),
+        // Above 65,535 bytes actix-http panics (`HeaderName::from_bytes(…).unwrap()` in its decoder), which
+        // ends this connection alone.
         raw(
             "a name of 70,000 bytes",
             &format!("{}: a", "X".repeat(70_000)),
-            &[400, 431],
+            &[],
         ),
     ]
 }

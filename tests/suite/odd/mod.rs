@@ -10,20 +10,25 @@ mod fields;
 mod framing;
 mod headers;
 mod json;
+mod kept;
+mod logs;
 mod malformed;
 mod media;
 mod operating;
 mod payloads;
+mod preferences;
 mod queries;
 mod request;
 mod routes;
 mod row;
+mod service;
 mod sizes;
 mod timestamps;
+mod tokens;
 
-use crate::support::{Engine, TestApp};
-use futures_util::{StreamExt, stream};
-use row::{Expected, Row};
+use crate::support::{Engine, TestApp, TestBroker};
+use row::Row;
+use service::Service;
 
 on_both_engines!(
     what_is_no_json_is_refused,
@@ -39,10 +44,9 @@ on_both_engines!(
     headers_of_all_kinds,
     framing_that_lies,
     streams_and_admin_calls,
+    tokens_that_are_none,
+    preferences_with_a_broker,
 );
-
-/// Rows that are on their way at the same time.
-const AT_A_TIME: usize = 8;
 
 async fn what_is_no_json_is_refused(engine: Engine) {
     hold(&TestApp::start(engine).await, malformed::rows()).await;
@@ -100,36 +104,25 @@ async fn streams_and_admin_calls(engine: Engine) {
     hold(&TestApp::start(engine).await, operating::rows()).await;
 }
 
-/// Sends every row, and fails with all that is wrong.
-async fn hold(app: &TestApp, rows: Vec<Row>) {
-    let checks = stream::iter(&rows).map(|row| row.check(app));
-    let faults: Vec<Vec<String>> = checks.buffer_unordered(AT_A_TIME).collect().await;
-    let faults = faults.concat();
-    assert!(
-        faults.is_empty(),
-        "{} of {} rows:\n{}",
-        faults.len(),
-        rows.len(),
-        faults.join("\n")
-    );
-    let stats = app.assert_counters_are_exact().await;
-    let kept: usize = rows.iter().map(|row| row.expected.events()).sum();
-    // One good event behind each row; a row without a promise may have stored something itself.
-    assert!(
-        stats["received_count"].as_u64().unwrap() >= (rows.len() + kept) as u64,
-        "{stats}"
-    );
-    assert_eq!(stats["conflict_count"], 0, "{stats}");
+async fn tokens_that_are_none(engine: Engine) {
+    let app = TestApp::builder(engine).await;
+    let app = app
+        .set("API_TOKENS", tokens::API_TOKENS)
+        .set("ADMIN_TOKEN", tokens::ADMIN)
+        .start();
+    let app = app.await;
+    let service = Service::guarded(&app, tokens::PLAIN);
+    service.holds(tokens::rows()).await;
 }
 
-impl Expected {
-    /// Events that it stores.
-    fn events(&self) -> usize {
-        match self {
-            Self::Stored(events) => events.len(),
-            _ => 0,
-        }
-    }
+async fn preferences_with_a_broker(engine: Engine) {
+    let broker = TestBroker::create().await;
+    let app = TestApp::builder(engine).await.broker(&broker).start();
+    hold(&app.await, preferences::rows()).await;
+}
+
+async fn hold(app: &TestApp, rows: Vec<Row>) {
+    Service::open(app).holds(rows).await;
 }
 
 /// The tables are as many rows as they are said to be.
@@ -149,6 +142,8 @@ fn there_are_more_than_four_hundred_odd_requests() {
         headers::rows(),
         framing::rows(),
         operating::rows(),
+        tokens::rows(),
+        preferences::rows(),
     ];
     let rows = tables.iter().map(Vec::len).sum::<usize>();
     eprintln!("{rows} odd requests");

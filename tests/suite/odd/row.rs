@@ -1,16 +1,13 @@
 //! A row of a table: a name, a request, and what the contract says about it.
 
 use super::{
-    exchange::{Exchange, Reply},
-    json,
+    exchange::Reply,
+    kept::Kept,
     request::{self, Request},
+    service::Service,
 };
-use crate::support::TestApp;
-use serde_json::{Value, value::RawValue};
-use std::{collections::BTreeMap, fmt::Write};
+use serde_json::Value;
 
-/// How [`request::TIMESTAMP`] is shown.
-const TIMESTAMP_SHOWN: &str = "2026-01-31T12:00:00.000000Z";
 /// What no answer may tell a stranger.
 const SECRETS: [&str; 6] = ["select ", "insert ", "sqlstate", "src/", "panicked", ".rs:"];
 
@@ -20,7 +17,7 @@ pub(super) struct Row {
     pub(super) expected: Expected,
 }
 
-/// What has to come of a request.
+/// What has to come of a request. Where no events are named, it stores nothing.
 pub(super) enum Expected {
     /// An answer with this status, and a problem document where that is an error. `pointers` are
     /// those of its `errors`, where the row cares.
@@ -28,18 +25,19 @@ pub(super) enum Expected {
         status: u16,
         pointers: Option<Vec<&'static str>>,
     },
+    /// One of these, as other rows have it.
+    Either(&'static [u16]),
     /// 200, and each of these events is read back as it was sent.
     Stored(Vec<Kept>),
-    /// The HTTP parser's own refusal, or an end without a word: 400, 408, 431 and the like.
+    /// 202, and the same in time.
+    Queued(Vec<Kept>),
+    /// The HTTP layer's own refusal, before any handler: one of these without a body, or an end
+    /// without a word.
     Refused(&'static [u16]),
-    /// These answers, one after the other.
-    Answers(Vec<u16>),
-}
-
-/// An event as it was sent, with its timestamp as it is to be shown.
-pub(super) struct Kept {
-    sent: String,
-    timestamp: &'static str,
+    /// These answers, one after the other, and these events read back.
+    Answers(Vec<u16>, Vec<Kept>),
+    /// These answers, and then the HTTP layer's own refusal.
+    AnswersUntil(Vec<u16>, &'static [u16]),
 }
 
 /// The name says what is odd.
@@ -81,23 +79,22 @@ pub(super) fn invalid_at(pointers: &[&'static str]) -> Expected {
 }
 
 pub(super) fn stored(events: Vec<String>) -> Expected {
-    stored_at(TIMESTAMP_SHOWN, events)
+    Expected::Stored(Kept::all(events))
 }
 
 /// Stored, with a timestamp that is shown so.
 pub(super) fn stored_at(timestamp: &'static str, events: Vec<String>) -> Expected {
-    let kept = |sent| Kept { sent, timestamp };
-    Expected::Stored(events.into_iter().map(kept).collect())
+    Expected::Stored(Kept::all_at(timestamp, events))
 }
 
 impl Row {
     /// Sends it, and says what is wrong with what comes of it: nothing, usually.
-    pub(super) async fn check(&self, app: &TestApp) -> Vec<String> {
+    pub(super) async fn check(&self, service: &Service<'_>) -> Vec<String> {
         let mut faults = Vec::new();
-        if let Err(fault) = self.try_check(app).await {
+        if let Err(fault) = self.try_check(service).await {
             faults.push(fault);
         }
-        if let Err(fault) = next_good_request(app).await {
+        if let Err(fault) = next_good_request(service).await {
             faults.push(format!("the next good request: {fault}"));
         }
         let named = faults.into_iter();
@@ -113,8 +110,8 @@ impl Row {
         is_old || replies.last().is_none_or(|reply| reply.status >= 400)
     }
 
-    async fn try_check(&self, app: &TestApp) -> Result<(), String> {
-        let mut exchange = Exchange::open(app.address()).await;
+    async fn try_check(&self, service: &Service<'_>) -> Result<(), String> {
+        let mut exchange = service.connect().await;
         let replies = exchange.ask(&self.request).await?;
         self.expected.check(&replies)?;
         // Where the service leaves the connection open, it knows where the next request begins.
@@ -127,16 +124,24 @@ impl Row {
                 None => return Err("the connection is closed without a word of it".to_owned()),
             }
         }
-        if let Expected::Stored(events) = &self.expected {
-            for event in events {
-                event.check(app).await?;
-            }
+        let mut exchange = service.connect().await;
+        let is_queued = matches!(self.expected, Expected::Queued(_));
+        for event in self.expected.kept() {
+            event.check(service, &mut exchange, is_queued).await?;
         }
         Ok(())
     }
 }
 
 impl Expected {
+    /// The events that it stores.
+    pub(super) fn kept(&self) -> &[Kept] {
+        match self {
+            Self::Stored(events) | Self::Queued(events) | Self::Answers(_, events) => events,
+            _ => &[],
+        }
+    }
+
     fn check(&self, replies: &[Reply]) -> Result<(), String> {
         match self {
             Self::Answer { status, pointers } => {
@@ -151,73 +156,70 @@ impl Expected {
                     false => Err(format!("wrong at {expected:?}, answered {found:?}")),
                 }
             }
-            Self::Stored(_) => check_status(only(replies)?, 200),
-            Self::Refused(statuses) => match replies {
-                [] => Ok(()),
-                [reply] if statuses.contains(&reply.status) => Ok(()),
-                [other, ..] => Err(format!("{statuses:?} expected, got {}", shown(other))),
-            },
-            Self::Answers(statuses) => {
-                let found: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-                match found == *statuses {
-                    true => Ok(()),
-                    false => Err(format!("{statuses:?} expected, got {found:?}")),
+            Self::Either(statuses) => {
+                let reply = only(replies)?;
+                match statuses.contains(&reply.status) {
+                    true => check_status(reply, reply.status),
+                    false => Err(format!("{statuses:?} expected, got {}", shown(reply))),
                 }
             }
-        }
-    }
-}
-
-impl Kept {
-    /// Reads the event by its key.
-    async fn check(&self, app: &TestApp) -> Result<(), String> {
-        let sent = json::members(&self.sent).map_err(|error| error.to_string())?;
-        let (topic, event_id) = (text(&sent, "topic"), text(&sent, "event_id"));
-        let path = format!("/events/{}/{}", encoded(&topic), encoded(&event_id));
-        let mut exchange = Exchange::open(app.address()).await;
-        let replies = exchange.ask(&request::get(path)).await?;
-        let reply = only(&replies)?;
-        check_status(reply, 200)?;
-        let answer = reply.text();
-        let found = json::members(&answer).map_err(|error| error.to_string())?;
-        let mut faults = String::new();
-        for name in ["topic", "event_id", "source"] {
-            let (sent, found) = (text(&sent, name), text(&found, name));
-            if sent != found {
-                let _ = write!(faults, "{name} was {sent:?}, is {found:?}; ");
+            Self::Stored(_) => check_status(only(replies)?, 200),
+            Self::Queued(_) => {
+                let reply = only(replies)?;
+                check_status(reply, 202)?;
+                match reply.header("preference-applied") {
+                    "respond-async" => Ok(()),
+                    other => Err(format!("the preference applied is {other:?}")),
+                }
             }
-        }
-        if text(&found, "timestamp") != self.timestamp {
-            let _ = write!(faults, "timestamp should be {}; ", self.timestamp);
-        }
-        let payloads = (found.get("payload"), sent.get("payload"));
-        if !matches!(payloads, (Some(found), Some(sent)) if json::is_same(found.get(), sent.get()))
-        {
-            faults.push_str("another payload; ");
-        }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(format!("read back: {faults}in {}", shown(reply))),
+            Self::Refused(statuses) => check_refusal(replies, statuses),
+            Self::Answers(statuses, _) => check_all(replies, statuses),
+            Self::AnswersUntil(statuses, refusals) => {
+                let (answers, rest) = replies.split_at(statuses.len().min(replies.len()));
+                check_all(answers, statuses)?;
+                check_refusal(rest, refusals)
+            }
         }
     }
 }
 
 /// A fresh connection, and an event that nothing is wrong with.
-async fn next_good_request(app: &TestApp) -> Result<(), String> {
-    let mut exchange = Exchange::open(app.address()).await;
-    let replies = exchange.ask(&request::publish(request::event())).await?;
+async fn next_good_request(service: &Service<'_>) -> Result<(), String> {
+    let mut exchange = service.connect().await;
+    let request = service.signed(request::publish(request::event()));
+    let replies = exchange.ask(&request).await?;
     check_status(only(&replies)?, 200)
 }
 
-fn only(replies: &[Reply]) -> Result<&Reply, String> {
+pub(super) fn only(replies: &[Reply]) -> Result<&Reply, String> {
     match replies {
         [reply] => Ok(reply),
         others => Err(format!("one answer expected, got {}", others.len())),
     }
 }
 
-/// The status, and what an answer of this status must have.
-fn check_status(reply: &Reply, status: u16) -> Result<(), String> {
+fn check_all(replies: &[Reply], statuses: &[u16]) -> Result<(), String> {
+    let found: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    if found != statuses {
+        return Err(format!("{statuses:?} expected, got {found:?}"));
+    }
+    let mut answers = replies.iter().zip(statuses);
+    answers.try_for_each(|(reply, status)| check_status(reply, *status))
+}
+
+fn check_refusal(replies: &[Reply], statuses: &[u16]) -> Result<(), String> {
+    match replies {
+        [] => Ok(()),
+        [reply] if statuses.contains(&reply.status) && reply.body.is_empty() => Ok(()),
+        [other, ..] => Err(format!(
+            "{statuses:?} expected, and no body, got {}",
+            shown(other)
+        )),
+    }
+}
+
+/// The status, and what an answer of ours with this status must have.
+pub(super) fn check_status(reply: &Reply, status: u16) -> Result<(), String> {
     if reply.status != status {
         return Err(format!("{status} expected, got {}", shown(reply)));
     }
@@ -231,11 +233,15 @@ fn check_status(reply: &Reply, status: u16) -> Result<(), String> {
     if let Some(needed) = needed.filter(|needed| reply.header(needed).is_empty()) {
         return missing(needed);
     }
-    if status < 400 || reply.body.is_empty() && reply.header("content-length") != "0" {
+    if status < 400 {
         return Ok(());
     }
     if reply.header("content-type") != "application/problem+json" {
         return missing("application/problem+json");
+    }
+    // Of an answer to HEAD there is no more to see.
+    if reply.is_head {
+        return Ok(());
     }
     let problem: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     for member in ["type", "title", "detail"] {
@@ -272,29 +278,8 @@ fn is_stream(replies: &[Reply]) -> bool {
     replies.any(|reply| reply.header("content-type") == "text/event-stream")
 }
 
-fn text(members: &BTreeMap<String, &RawValue>, name: &str) -> String {
-    let value = members.get(name).map(|value| value.get());
-    value
-        .and_then(|value| serde_json::from_str(value).ok())
-        .unwrap_or_default()
-}
-
-/// Every byte percent-encoded but letters and digits.
-fn encoded(text: &str) -> String {
-    let mut path = String::new();
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() {
-            true => path.push(char::from(byte)),
-            false => {
-                let _ = write!(path, "%{byte:02X}");
-            }
-        }
-    }
-    path
-}
-
 /// An answer, short enough to be read among others.
-fn shown(reply: &Reply) -> String {
+pub(super) fn shown(reply: &Reply) -> String {
     let text: String = reply.text().chars().take(300).collect();
     format!("{} {text}", reply.status)
 }

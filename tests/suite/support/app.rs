@@ -148,12 +148,17 @@ impl TestApp {
     /// Fails where the counters are not what the database holds.
     pub(crate) async fn assert_counters_are_exact(&self) -> Value {
         let stats = self.stats().await;
+        self.assert_exact(&stats).await;
+        stats
+    }
+
+    /// The same of counters that it has answered.
+    pub(crate) async fn assert_exact(&self, stats: &Value) {
         let count = |name: &str| stats[name].as_i64().unwrap();
         let unique = count("unique_processed_count");
         let duplicates = count("duplicate_dropped_count");
         assert_eq!(count("received_count"), unique + duplicates, "{stats}");
         assert_eq!(unique, self.database.rows().await, "{stats}");
-        stats
     }
 }
 
