@@ -353,8 +353,14 @@ fn labels_in(expression: &str) -> BTreeSet<&str> {
 async fn the_provisioned_dashboard_asks_for_what_there_is() {
     let broker = TestBroker::create().await;
     let builder = TestApp::builder(Engine::Sqlite).await.broker(&broker);
-    let app = builder.start().await;
+    let builder = builder.set("RETENTION", "1d");
+    let app = builder.set("RETENTION_INTERVAL_MS", 100).start().await;
     app.publish(&event("t", "e")).await.ok();
+    let run = "oncelog_retention_last_run_timestamp_seconds";
+    eventually("retention has run", WAIT_MAX, async || {
+        metrics(&app).await.kind(run).is_some()
+    })
+    .await;
     let metrics = metrics(&app).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("deploy/observability/grafana/dashboards/oncelog.json");
