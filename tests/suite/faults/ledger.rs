@@ -63,6 +63,8 @@ struct Book {
     errors: Vec<String>,
     errors_total: u64,
     conflicts: u64,
+    /// Events that answers to batches called stored, which do not say which of them.
+    stored_in_batches: u64,
     /// Answers that were no success, by their status.
     refusals: BTreeMap<u16, u64>,
 }
@@ -133,6 +135,11 @@ impl Ledger {
         self.book().records.entry(key.clone()).or_default().stored += 1;
     }
 
+    /// Writes down how many events of a batch its answer called stored.
+    pub(crate) fn stored_in_batch(&self, count: u64) {
+        self.book().stored_in_batches += count;
+    }
+
     pub(crate) fn conflict(&self) {
         self.book().conflicts += 1;
     }
@@ -189,6 +196,7 @@ impl Ledger {
             book.records.insert(key.clone(), *record);
         }
         book.conflicts += other.conflicts;
+        book.stored_in_batches += other.stored_in_batches;
     }
 
     /// Everything in which the server's account differs from this one.
@@ -224,6 +232,13 @@ impl Ledger {
             );
         }
         let rows = served.rows.len() as u64;
+        // Each row is called stored by one answer at most, so all answers together by no more than there are.
+        let singles: u64 = book.records.values().map(|record| record.stored).sum();
+        let told = singles + book.stored_in_batches;
+        claim(
+            told <= rows,
+            format!("answers called {told} events stored, rows {rows}"),
+        );
         claim(
             served.unique == rows,
             format!("unique_processed_count is {}, rows {rows}", served.unique),

@@ -16,7 +16,7 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 const TOPICS: u32 = 8;
-const BATCH_EVENTS_MAX: u32 = 40;
+pub(super) const BATCH_EVENTS_MAX: u32 = 40;
 const REPEATS: f64 = 0.3;
 /// Before a send that was not answered is repeated.
 const RETRY_PAUSE_MS: std::ops::Range<u64> = 5..60;
@@ -69,9 +69,13 @@ impl Load {
 
     /// Waits until so many more requests have been answered.
     pub(crate) async fn answers(&self, more: u64) {
-        let goal = self.answered() + more;
+        self.answers_beyond(self.answered() + more - 1).await;
+    }
+
+    /// Waits until more requests than these have been answered since the start.
+    pub(crate) async fn answers_beyond(&self, count: u64) {
         crate::support::eventually("the load goes on", Duration::from_secs(60), async || {
-            self.answered() >= goal
+            self.answered() > count
         })
         .await;
     }
@@ -192,6 +196,7 @@ impl Client {
         let number = |name: &str| body[name].as_u64().expect("a count is a number");
         assert_eq!(number("count"), keys.len() as u64);
         assert_eq!(number("stored") + number("duplicates"), keys.len() as u64);
+        self.ledger.stored_in_batch(number("stored"));
         if number("conflicts") > 0 {
             self.ledger.conflict();
         }
