@@ -196,6 +196,42 @@ mod tests {
     }
 
     #[test]
+    fn each_word_of_libpq_for_who_writes_is_read_and_no_other() {
+        for (word, wanted) in [
+            ("any", Wanted::Any),
+            ("read-write", Wanted::ReadWrite),
+            ("primary", Wanted::Primary),
+        ] {
+            for servers in ["one", "one:5433,two"] {
+                let (urls, read) = read(&format!(
+                    "postgres://{servers}/e?sslmode=disable&target_session_attrs={word}"
+                ));
+                assert_eq!(read, wanted, "{word}");
+                let first = servers.split(',').next().unwrap_or_default();
+                assert_eq!(urls[0], format!("postgres://{first}/e?sslmode=disable"));
+            }
+        }
+        // libpq has prefer-standby as well, which would have us write nowhere.
+        for word in ["prefer-standby", "Read-Write", "read_write", "master", ""] {
+            let url = format!("postgres://one,two/e?target_session_attrs={word}");
+            let expected =
+                "must have any, read-write, read-only, primary or standby as target_session_attrs";
+            for hosts in [
+                PostgresHosts::for_writing(&url),
+                PostgresHosts::for_reading(&url),
+            ] {
+                assert_eq!(hosts.err().as_deref(), Some(expected), "{word}");
+            }
+        }
+        for word in ["read-only", "standby"] {
+            let url = format!("postgres://one,two/e?target_session_attrs={word}");
+            let refused = PostgresHosts::for_writing(&url).err();
+            assert!(refused.is_some_and(|reason| reason.ends_with("as events are written there")));
+            assert!(PostgresHosts::for_reading(&url).is_ok());
+        }
+    }
+
+    #[test]
     fn who_only_reads_may_want_a_standby() {
         let url = "postgres://one,two/e";
         assert_eq!(PostgresHosts::for_reading(url).unwrap().wanted, Wanted::Any);

@@ -2,17 +2,35 @@
 
 use super::{Allowance, assert_the_accounts_agree, load::Load, rows, seed};
 use crate::support::{Database, PostgresServer, Subscriber, TestApp, event, eventually};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 
 const CLIENTS: u64 = 12;
 const SOON: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// From the order to promote to the first publish that is answered 200: what is usual is a tenth of that.
+const RECOVERY_MAX: Duration = Duration::from_secs(20);
+/// What both aggregators say of their one database.
+const COUNTS: [&str; 4] = [
+    "received_count",
+    "unique_processed_count",
+    "duplicate_dropped_count",
+    "conflict_count",
+];
 
-/// One URL with these servers, in this order.
-fn url_of(servers: [&PostgresServer; 2]) -> String {
+/// One URL with these servers, in this order, and without a word about which of them is wanted.
+fn servers(servers: [&PostgresServer; 2]) -> String {
     let [one, other] = servers.map(PostgresServer::address);
     format!("postgres://postgres@{one},{other}/postgres")
+}
+
+/// The same as docs/operations.md has it.
+fn url_of(pair: [&PostgresServer; 2]) -> String {
+    format!("{}?target_session_attrs=read-write", servers(pair))
 }
 
 /// On the server that will be the primary in the end: the account is compared with its table.
@@ -46,21 +64,46 @@ async fn nothing_that_was_answered_is_lost_with_a_primary_whose_standby_is_synch
         .says("select bool_or(sync_state = 'sync') from pg_stat_replication")
         .await;
     // The standby comes first, so the service has to pass it over at its start.
-    let app = app_on(url_of([&standby, &primary]), &standby).await;
+    let url = url_of([&standby, &primary]);
+    let app = app_on(url.clone(), &standby).await;
+    let other = app_on(url, &standby).await;
+    let apps = [&app, &other];
     let mut subscriber = Subscriber::open(&app, "").await;
-    let load = Load::start(seed(), CLIENTS, vec![format!("http://{}", app.address())]);
+    let urls = apps.map(|app| format!("http://{}", app.address()));
+    let load = Load::start(seed(), CLIENTS, urls.to_vec());
     load.answers(100).await;
 
     primary.kill().await;
+    // Answers that were on their way have come by then.
+    let is_cut_off = "select count(*) = 0 from pg_stat_wal_receiver";
+    standby.says(is_cut_off).await;
+    let (answered, promotion) = (load.answered(), Instant::now());
     standby.execute(&["select pg_promote()"]).await;
-    is_used_again(&app).await;
+    let promoted = promotion.elapsed();
+    load.answers_beyond(answered).await;
+    let first = promotion.elapsed();
+    for app in apps {
+        is_used_again(app).await;
+    }
+    eprintln!(
+        "promotion ordered, done after {promoted:?}, first publish answered after {first:?}, both \
+         aggregators ready after {:?}",
+        promotion.elapsed()
+    );
+    assert!(first < RECOVERY_MAX, "{first:?}");
     load.answers(100).await;
 
     let ledger = load.finish().await;
     assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
-    let moves = app.log();
-    let moves = moves.matches("the database is on another server now");
-    assert!(moves.count() >= 2, "past the standby, and back to it");
+    let (mine, theirs) = (app.stats().await, other.stats().await);
+    for count in COUNTS {
+        assert_eq!(mine[count], theirs[count], "{count}");
+    }
+    for app in apps {
+        let moves = app.log();
+        let moves = moves.matches("the database is on another server now");
+        assert!(moves.count() >= 2, "past the standby, and back to it");
+    }
     let stored: BTreeSet<(String, String)> = rows(&standby.url("postgres"))
         .await
         .into_keys()
@@ -128,7 +171,7 @@ async fn what_an_asynchronous_standby_never_got_is_stored_anew_and_not_taken_fro
 async fn a_primary_that_takes_no_more_writes_is_left_for_the_next_one() {
     let primary = PostgresServer::start().await;
     let other = PostgresServer::start().await;
-    let app = app_on(url_of([&primary, &other]), &other).await;
+    let app = app_on(servers([&primary, &other]), &other).await;
     assert_eq!(app.publish(&event("t", "1")).await.status, 200);
     primary
         .execute(&[
