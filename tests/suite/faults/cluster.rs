@@ -2,43 +2,23 @@
 //! that move while their streams are written and read.
 
 use super::{
-    Allowance, assert_the_accounts_agree,
-    ledger::{Answer, Key, Ledger},
-    seed,
+    Allowance,
+    appends::{Appends, STREAMS, streams},
+    assert_the_accounts_agree, seed,
 };
 use crate::support::{
-    self, Client, ClusterPorts, Database, Engine, Exposition, PostgresServer, Process,
-    RedisCluster, RedisServer, TestApp, TestAppBuilder, event, eventually, publisher,
+    self, Client, Database, Engine, Exposition, PostgresServer, Process, RedisCluster, RedisServer,
+    TestApp, TestAppBuilder, event, eventually, publisher,
 };
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 use rustix::process::Signal;
-use serde_json::{Value, json};
 use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use tokio::{task::JoinSet, time::sleep};
 
-/// Two on each master, with the first name and the further ones as docs/integrations/redis.md has them.
-const STREAMS: usize = 6;
 const SOON: Duration = Duration::from_secs(60);
-const BATCH_EVENTS_MAX: u64 = 20;
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How long a producer waits for a replica to have what it has appended.
-const WAIT_MS: u64 = 500;
-
-fn streams() -> Vec<String> {
-    let name = |number| match number {
-        0 => "oncelog:events".to_owned(),
-        number => format!("oncelog:events:{{{number}seg}}"),
-    };
-    (0..STREAMS).map(name).collect()
-}
 
 fn reader(cluster: &RedisCluster, database: &Arc<Database>, name: &str) -> TestAppBuilder {
     TestApp::on(Arc::clone(database))
@@ -58,172 +38,6 @@ async fn connected(app: &TestApp) {
     .await;
 }
 
-/// Producers that go on until they are told to stop: over HTTP, which answers 202, and directly.
-#[derive(Default)]
-struct Appends {
-    book: Arc<Book>,
-    tasks: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Book {
-    ledger: Ledger,
-    over_http: AtomicU64,
-    directly: AtomicU64,
-    stop: AtomicBool,
-}
-
-impl Appends {
-    fn start(seed: u64, cluster: &RedisCluster, apps: &[&TestApp]) -> Self {
-        let mut appends = Self::default();
-        for (number, app) in (0..).zip(apps) {
-            let keys = Keys::new(seed + number, "http");
-            let queueing = Arc::clone(&appends.book).queue(app.client(), keys);
-            appends.tasks.spawn(queueing);
-        }
-        let keys = Keys::new(seed, "redis");
-        let appending = Arc::clone(&appends.book).append(cluster.ports(), keys);
-        appends.tasks.spawn(appending);
-        appends
-    }
-
-    /// Waits until each way has taken so many more events.
-    async fn events(&self, more: u64) {
-        let counts = [&self.book.over_http, &self.book.directly];
-        let goals = counts.map(|count| count.load(Ordering::Relaxed) + more);
-        eventually("producers go on", SOON, async || {
-            let now = counts.map(|count| count.load(Ordering::Relaxed));
-            now.iter().zip(goals).all(|(now, goal)| *now >= goal)
-        })
-        .await;
-    }
-
-    /// Waits until so many more events have been answered 202.
-    async fn queued(&self, more: u64) {
-        let count = || self.book.over_http.load(Ordering::Relaxed);
-        let goal = count() + more;
-        eventually("publishes are queued", SOON, async || count() >= goal).await;
-    }
-
-    async fn finish(mut self) -> Arc<Book> {
-        self.book.stop.store(true, Ordering::Relaxed);
-        while let Some(task) = self.tasks.join_next().await {
-            task.expect("a producer panicked");
-        }
-        self.book
-    }
-}
-
-impl Book {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    async fn queue(self: Arc<Self>, client: Client, mut keys: Keys) {
-        while !self.is_stopped() {
-            let keys = keys.next();
-            let events: Vec<Value> = keys.iter().map(Key::event).collect();
-            let body = json!({ "events": events });
-            let answer = loop {
-                self.ledger.attempt(&keys);
-                let request = client
-                    .request(Method::POST, "/publish/batch")
-                    .header("prefer", "respond-async");
-                let answer = support::Answer::of(request.json(&body)).await;
-                match answer.status {
-                    202 => break Answer::Queued,
-                    // The cluster took too long, and the database did not.
-                    200 => break Answer::Committed,
-                    503 => sleep(RETRY_PAUSE).await,
-                    other => panic!("{other}: {}", answer.text),
-                }
-            };
-            self.ledger.answer(&keys, answer);
-            if answer == Answer::Queued {
-                let events = keys.len() as u64;
-                self.over_http.fetch_add(events, Ordering::Relaxed);
-            }
-            // Some hundred events a second: the faults are the point, not the load.
-            sleep(RETRY_PAUSE).await;
-        }
-    }
-
-    async fn append(self: Arc<Self>, ports: ClusterPorts, mut keys: Keys) {
-        let streams = streams();
-        for stream in streams.iter().cycle() {
-            if self.is_stopped() {
-                return;
-            }
-            let keys = keys.next();
-            loop {
-                self.ledger.attempt(&keys);
-                let (ports, stream, sent) = (ports.clone(), stream.clone(), keys.clone());
-                // As a producer does that waits for a replica, on the connection that has written.
-                let append = move || replicas(&ports, &stream, &sent);
-                if tokio::task::spawn_blocking(append).await.unwrap() > 0 {
-                    break;
-                }
-                if self.is_stopped() {
-                    return;
-                }
-                sleep(RETRY_PAUSE).await;
-            }
-            self.ledger.answer(&keys, Answer::Queued);
-            self.directly
-                .fetch_add(keys.len() as u64, Ordering::Relaxed);
-            sleep(RETRY_PAUSE).await;
-        }
-    }
-}
-
-/// Appends to one stream and says how many replicas have it, too.
-fn replicas(ports: &ClusterPorts, stream: &str, keys: &[Key]) -> u64 {
-    let Some(mut connection) = ports.connect(stream) else {
-        return 0;
-    };
-    let mut entries = redis::pipe();
-    for key in keys {
-        let entry = entries.cmd("XADD").arg(stream).arg("*");
-        entry.arg("event").arg(key.event().to_string()).ignore();
-    }
-    let appended = entries.query::<()>(&mut connection);
-    let mut wait = redis::cmd("WAIT");
-    let wait = wait.arg(1).arg(WAIT_MS);
-    let counted = appended.and_then(|()| wait.query(&mut connection));
-    counted.unwrap_or(0)
-}
-
-/// Keys of one producer, some of them again and again.
-struct Keys {
-    random: StdRng,
-    name: String,
-    sent: u64,
-}
-
-impl Keys {
-    fn new(seed: u64, name: &str) -> Self {
-        Self {
-            random: StdRng::seed_from_u64(seed),
-            name: format!("{name}-{seed}"),
-            sent: 0,
-        }
-    }
-
-    fn next(&mut self) -> Vec<Key> {
-        let count = self.random.random_range(1..=BATCH_EVENTS_MAX);
-        let keys = (0..count).map(|_| {
-            if self.sent == 0 || self.random.random_bool(0.7) {
-                self.sent += 1;
-            }
-            Key {
-                topic: format!("topic-{}", self.sent % 5),
-                event_id: format!("{}-{}", self.name, self.sent),
-            }
-        });
-        keys.collect()
-    }
-}
-
 /// Stops the producers, and fails the test where anything that was acknowledged is not stored.
 async fn assert_nothing_is_lost(app: &TestApp, appends: Appends) {
     let book = appends.finish().await;
@@ -234,6 +48,7 @@ async fn assert_nothing_is_lost(app: &TestApp, appends: Appends) {
         metrics.contains("\noncelog_broker_waiting_entries 0\n")
     })
     .await;
+    eprintln!("refused: {:?}", book.ledger.refusals());
     let allowance = Allowance {
         // The service tries up to four streams for one request, and each may have taken it.
         redelivered_max: 4 * book.ledger.sums().attempts,
@@ -336,6 +151,54 @@ async fn a_killed_master_takes_nothing_with_it_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_master_is_followed_by_its_replica_under_two_aggregators() {
+    let mut cluster = RedisCluster::start().await;
+    let database = Arc::new(Database::create(Engine::Postgres).await);
+    let one = reader(&cluster, &database, "one").start().await;
+    let two = reader(&cluster, &database, "two").start().await;
+    for app in [&one, &two] {
+        connected(app).await;
+    }
+    let appends = Appends::start(seed(), &cluster, &[&one, &two]);
+    appends.events(100).await;
+    let stream = &streams()[0];
+    let master = cluster.home(stream).unwrap();
+    let before = appends.counts();
+    let killed = Instant::now();
+    cluster.kill(master).await;
+    eventually("its replica serves the stream", SOON, async || {
+        cluster.home(stream).is_some()
+    })
+    .await;
+    let served = killed.elapsed();
+    for app in [&one, &two] {
+        eventually("all streams are there", SOON, async || {
+            are_counted(app).await
+        })
+        .await;
+    }
+    let read = killed.elapsed();
+    let [queued, appended] = appends.counts();
+    eprintln!(
+        "the stream is served after {served:?}, read by both after {read:?}; meanwhile {} events \
+         answered 202, {} appended directly",
+        queued - before[0],
+        appended - before[1]
+    );
+    // Its streams have no replica now: others take what is queued.
+    appends.queued(100).await;
+    cluster.start_again(master);
+    cluster.settled().await;
+    appends.events(100).await;
+    for app in [&one, &two] {
+        connected(app).await;
+    }
+    assert_nothing_is_lost(&one, appends).await;
+    one.assert_counters_are_exact().await;
+    two.assert_counters_are_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_takes_its_stream_along() {
     let cluster = RedisCluster::start().await;
     let database = Arc::new(Database::create(Engine::Postgres).await);
@@ -351,6 +214,22 @@ async fn a_slot_that_moves_takes_its_stream_along() {
     assert_nothing_is_lost(&app, appends).await;
 }
 
+/// Reshards, and fails where nothing was acknowledged meanwhile, either way.
+async fn reshard(cluster: &RedisCluster, key: &str, appends: &Appends) -> usize {
+    let (before, start) = (appends.counts(), Instant::now());
+    let moved = cluster.reshard(key).await;
+    let [queued, appended] = appends.counts();
+    let [queued, appended] = [queued - before[0], appended - before[1]];
+    eprintln!(
+        "{moved} slots in {:?}: {queued} events answered 202 meanwhile, {appended} appended directly; \
+         refused so far: {:?}",
+        start.elapsed(),
+        appends.refusals()
+    );
+    assert!(queued > 0 && appended > 0, "nothing while slots moved");
+    moved
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_in_use_are_resharded_by_the_program_for_it() {
     let cluster = RedisCluster::start().await;
@@ -364,17 +243,19 @@ async fn streams_in_use_are_resharded_by_the_program_for_it() {
     let appends = Appends::start(seed(), &cluster, &[&one, &two]);
     appends.events(100).await;
     let [busy, full] = [&streams()[0], &streams()[1]];
-    let mut moved = cluster.reshard(busy).await;
+    let mut moved = reshard(&cluster, busy, &appends).await;
     appends.events(100).await;
     for app in [&one, &two] {
         connected(app).await;
     }
+    // No publish has ended with an error so far, as docs/operations.md says.
+    assert_eq!(appends.refusals(), BTreeMap::new());
     // And with streams that nobody empties: what they hold is nowhere else.
     postgres.kill().await;
     appends.queued(200).await;
     let source = cluster.home(full).unwrap();
     assert!(cluster.length(source, full) > 0);
-    moved += cluster.reshard(full).await;
+    moved += reshard(&cluster, full, &appends).await;
     appends.queued(100).await;
     postgres.start_again().await;
     appends.events(100).await;

@@ -4,6 +4,7 @@
 //! Each run prints its seed; `FAULT_SEED` repeats it as far as timing lets it.
 
 mod actors;
+mod appends;
 mod balanced;
 mod broker;
 mod citus;
