@@ -20,6 +20,7 @@ mod crashes;
 mod dashboard;
 mod disk;
 mod errors;
+mod expand;
 mod faults;
 mod foreign;
 mod formats;
