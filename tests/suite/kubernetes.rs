@@ -15,7 +15,8 @@ use std::{
 const END_MAX_MS: u64 = 2000;
 const SHOWN_MAX: Duration = Duration::from_secs(20);
 
-fn kubernetes(path: &str) -> String {
+/// A file of `deploy/kubernetes`.
+pub(crate) fn manifest(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("deploy/kubernetes")
         .join(path);
@@ -35,7 +36,7 @@ fn words_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     found
 }
 
-fn number_after(text: &str, before: &str) -> u64 {
+pub(crate) fn number_after(text: &str, before: &str) -> u64 {
     let [word] = words_after(text, before)[..] else {
         panic!("{before:?} more than once")
     };
@@ -43,8 +44,8 @@ fn number_after(text: &str, before: &str) -> u64 {
 }
 
 /// The settings that are no secrets.
-fn settings() -> Vec<(String, String)> {
-    let lines = kubernetes("base/settings.env");
+pub(crate) fn settings() -> Vec<(String, String)> {
+    let lines = manifest("base/settings.env");
     let lines = lines.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| line.split_once('=').expect(line))
@@ -70,8 +71,8 @@ fn the_manifests_set_what_the_service_knows() {
         .map(|rest| rest.split(']').next().unwrap_or_default())
         .collect();
     let (base, broker) = (
-        kubernetes("base/deployment.yaml"),
-        kubernetes("components/broker/deployment.yaml"),
+        manifest("base/deployment.yaml"),
+        manifest("components/broker/deployment.yaml"),
     );
     let settings = settings();
     let set = settings.iter().map(|(variable, _)| variable.as_str());
@@ -92,7 +93,7 @@ fn the_manifests_set_what_the_service_knows() {
 #[test]
 fn the_manifests_run_this_version() {
     for path in ["base/kustomization.yaml", "production/kustomization.yaml"] {
-        let tags = kubernetes(path);
+        let tags = manifest(path);
         assert_eq!(
             words_after(&tags, "newTag: "),
             [env!("CARGO_PKG_VERSION")],
@@ -133,8 +134,8 @@ async fn a_pod_passes_its_probes_shows_what_scales_it_and_ends_in_its_time() {
     }
     let mut pod = pod.start().await;
 
-    let base = kubernetes("base/deployment.yaml");
-    let broker = kubernetes("components/broker/deployment.yaml");
+    let base = manifest("base/deployment.yaml");
+    let broker = manifest("components/broker/deployment.yaml");
     let probes = [&base, &broker].map(|text| words_after(text, "httpGet: {path: "));
     assert_eq!(probes.each_ref().map(Vec::len), [3, 1]);
     for path in probes.concat() {
@@ -145,9 +146,9 @@ async fn a_pod_passes_its_probes_shows_what_scales_it_and_ends_in_its_time() {
         .await
         .ok();
 
-    let scaler = kubernetes("components/autoscaling/autoscaler.yaml");
-    let waiting = kubernetes("components/broker/kustomization.yaml");
-    let adapter = kubernetes("components/autoscaling/adapter-values.yaml");
+    let scaler = manifest("components/autoscaling/autoscaler.yaml");
+    let waiting = manifest("components/broker/kustomization.yaml");
+    let adapter = manifest("components/autoscaling/adapter-values.yaml");
     let asked = [&scaler, &waiting].map(|text| words_after(text, "metric: {name: "));
     assert_eq!(asked.concat(), words_after(&adapter, "seriesQuery: "));
     // What the broker does not say in time is left out of a page.

@@ -18,6 +18,7 @@ mod numbers;
 mod pooler;
 mod proxy;
 mod replica;
+mod rollout;
 mod storm;
 mod upgrade;
 
