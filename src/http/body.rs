@@ -29,7 +29,12 @@ pub(super) async fn read(
 ) -> Result<(Bytes, BytesPermit), ApiError> {
     let encoding = encoding::of(request)?;
     let max_bytes = state.limits.body_bytes_max;
-    if expected_bytes(request) > max_bytes {
+    // As it comes; what it is decompressed to is counted there.
+    let sent_max = match encoding {
+        Some(_) => encoded_bytes_max(max_bytes),
+        None => max_bytes,
+    };
+    if expected_bytes(request) > sent_max {
         // Who asks before he sends it is told at once.
         if !request.head().expect() {
             throw_away(payload).await;
@@ -39,11 +44,11 @@ pub(super) async fn read(
     let deadline = Instant::now() + state.limits.body_timeout;
     let Some(encoding) = encoding else {
         let whole = Whole::expecting(expected_bytes(request));
-        return collect(whole, payload, state, deadline)
+        return collect(whole, payload, state, sent_max, deadline)
             .await
             .map(|(whole, permit)| (whole.bytes(), permit));
     };
-    let (chunks, encoded) = collect(VecDeque::new(), payload, state, deadline).await?;
+    let (chunks, encoded) = collect(VecDeque::new(), payload, state, sent_max, deadline).await?;
     let body = Encoded::new(chunks, encoded);
     let mut permit = state.ingest.admission().bytes_permit();
     let decoded = body.decode(encoding, &state.decoders, max_bytes, deadline, &mut permit);
@@ -55,6 +60,7 @@ async fn collect<C: Chunks>(
     mut body: C,
     mut payload: web::Payload,
     state: &HttpState,
+    sent_max: usize,
     deadline: Instant,
 ) -> Result<(C, BytesPermit), ApiError> {
     let max_bytes = state.limits.body_bytes_max;
@@ -67,7 +73,7 @@ async fn collect<C: Chunks>(
             Ok(Some(chunk)) => chunk.map_err(payload_error)?,
         };
         bytes += chunk.len();
-        if bytes > max_bytes {
+        if bytes > sent_max {
             drop(body);
             drop(permit);
             throw_away(payload).await;
@@ -134,6 +140,11 @@ impl Chunks for Whole {
             Parts::Many(chunks) => chunks.extend_from_slice(&chunk),
         }
     }
+}
+
+/// What cannot be compressed becomes larger: by some bytes for each block of 16 KiB and more, and a frame.
+fn encoded_bytes_max(max_bytes: usize) -> usize {
+    max_bytes.saturating_add(max_bytes / 1024 + 1024)
 }
 
 fn expected_bytes(request: &HttpRequest) -> usize {
