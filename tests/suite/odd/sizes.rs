@@ -47,7 +47,7 @@ pub(super) fn rows() -> Vec<Row> {
         rows.push(is_over(name, request));
     }
     let batched = event();
-    let batch = batch_of(&[batched.clone()]);
+    let batch = batch_of(std::slice::from_ref(&batched));
     rows.push(row(
         "a batch at the limit",
         publish_batch(filled(&batch, BODY_BYTES_MAX)),
