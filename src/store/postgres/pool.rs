@@ -16,7 +16,11 @@ use sqlx::{
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
+
+/// For what a call does beside its statements.
+const MARGIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Pools {
     /// In the name of the connections.
@@ -28,6 +32,8 @@ pub(super) struct Pools {
 struct Latest {
     server: usize,
     pool: PgPool,
+    /// When a connection was taken last.
+    lent_at: Instant,
 }
 
 /// A connection of the pool, for one call. Dropped before its end, it puts its server in doubt.
@@ -45,7 +51,11 @@ impl Pools {
         Self {
             role,
             setup,
-            latest: Mutex::new(Latest { server, pool }),
+            latest: Mutex::new(Latest {
+                server,
+                pool,
+                lent_at: Instant::now(),
+            }),
         }
     }
 
@@ -61,6 +71,7 @@ impl Pools {
         let pool = self.on(database, servers, server);
         let options = database.options;
         let turn = within(options, what, self.setup.turn_of(&pool)).await?;
+        self.latest().lent_at = Instant::now();
         Ok(Reading {
             turn,
             options,
@@ -77,6 +88,16 @@ impl Pools {
             // What it has to the old server ends with its last user.
             let _old = mem::replace(&mut latest.pool, pool(database, options));
             latest.server = server;
+            latest.lent_at = Instant::now();
+        } else if latest.is_stuck(database.options) {
+            tracing::warn!(
+                role = self.role,
+                "connections to the database do not come back, making others"
+            );
+            let (options, _) = options(database, servers.options(server), self.role);
+            // Its connections end when the network gives them up.
+            let _old = mem::replace(&mut latest.pool, pool(database, options));
+            latest.lent_at = Instant::now();
         }
         latest.pool.clone()
     }
@@ -90,6 +111,17 @@ impl Pools {
     fn latest(&self) -> MutexGuard<'_, Latest> {
         // Nothing is called while it is locked that could leave it half changed.
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    /// Whether all connections have been away for longer than any call takes: sqlx asks each that comes back
+    /// whether it still answers, and waits for that for ever where the way to the server has swallowed it.
+    fn is_stuck(&self, options: StoreOptions) -> bool {
+        let call_max = 2 * (options.statement_timeout + options.connect_timeout) + MARGIN;
+        self.pool.size() >= options.read_connections_max
+            && self.pool.num_idle() == 0
+            && self.lent_at.elapsed() > call_max
     }
 }
 

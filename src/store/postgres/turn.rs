@@ -26,8 +26,23 @@ pub(super) enum Turn<'c> {
 
 /// A connection of a pool, for one call.
 pub(super) enum PoolTurn {
-    Session(PoolConnection<Postgres>),
+    Session(Lent),
     Transaction(Transaction<'static, Postgres>),
+}
+
+/// A connection that goes back to its pool only if its call has ended well. The pool would ask any other
+/// whether it still answers, and wait for that without a limit.
+pub(super) struct Lent {
+    connection: PoolConnection<Postgres>,
+    has_ended_well: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.has_ended_well {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl Setup {
@@ -74,7 +89,10 @@ impl Setup {
 
     pub(super) async fn turn_of(&self, pool: &PgPool) -> Result<PoolTurn, sqlx::Error> {
         match self {
-            Self::Session => pool.acquire().await.map(PoolTurn::Session),
+            Self::Session => Ok(PoolTurn::Session(Lent {
+                connection: pool.acquire().await?,
+                has_ended_well: false,
+            })),
             Self::Transactions(begin) => {
                 let begin = AssertSqlSafe(begin.clone());
                 pool.begin_with(begin).await.map(PoolTurn::Transaction)
@@ -108,7 +126,7 @@ impl Turn<'_> {
 impl PoolTurn {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         match self {
-            Self::Session(connection) => connection,
+            Self::Session(lent) => &mut lent.connection,
             Self::Transaction(transaction) => transaction,
         }
     }
@@ -132,7 +150,10 @@ impl PoolTurn {
     /// Makes what was done last.
     pub(super) async fn end(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Session(_) => Ok(()),
+            Self::Session(mut lent) => {
+                lent.has_ended_well = true;
+                Ok(())
+            }
             Self::Transaction(transaction) => transaction.commit().await,
         }
     }

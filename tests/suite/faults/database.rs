@@ -7,9 +7,17 @@ use super::{
     seed,
 };
 use crate::support::{Database, PostgresServer, TestApp, eventually};
-use std::{sync::Arc, time::Duration};
+use futures_util::future::join_all;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 const CLIENTS: u64 = 12;
+const READERS: u64 = 16;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The server's own timeouts, shorter than an operator's, so that a run is short.
@@ -88,15 +96,36 @@ async fn a_way_that_swallows_everything_is_given_up_and_found_again() {
     let (_postgres, proxy, app, load) = behind_a_proxy().await;
     for _ in 0..2 {
         let held_back = proxy.held_back_bytes();
-        proxy.set(Weather::BlackHole);
-        eventually("it is noticed", SOON, async || {
-            app.status("/readyz").await == Some(503)
-        })
-        .await;
+        // More readers than connections for them: what each of those has asked last is swallowed.
+        let (answers, refusals) = (AtomicU64::new(0), AtomicU64::new(0));
+        let is_over = AtomicBool::new(false);
+        let readers = (0..READERS).map(async |_| {
+            while !is_over.load(Ordering::SeqCst) {
+                match app.status("/events?limit=1").await {
+                    Some(200) => answers.fetch_add(1, Ordering::SeqCst),
+                    _ => refusals.fetch_add(1, Ordering::SeqCst),
+                };
+            }
+        });
+        let hole = async {
+            eventually("all read", SOON, async || {
+                answers.load(Ordering::SeqCst) > 10 * READERS
+            })
+            .await;
+            proxy.set(Weather::BlackHole);
+            eventually("it is noticed", SOON, async || {
+                app.status("/readyz").await == Some(503)
+                    && refusals.load(Ordering::SeqCst) > 3 * READERS
+            })
+            .await;
+            is_over.store(true, Ordering::SeqCst);
+        };
+        tokio::join!(join_all(readers), hole);
         assert!(proxy.held_back_bytes() > held_back);
         proxy.set(Weather::Fair);
         eventually("it is used again", Duration::from_secs(5), async || {
             app.status("/readyz").await == Some(200)
+                && app.status("/events?limit=1").await == Some(200)
         })
         .await;
         load.answers(20).await;
