@@ -3,6 +3,7 @@
 
 mod expiry;
 mod fence;
+mod folding;
 mod memory;
 mod payloads;
 mod plans;

@@ -114,8 +114,9 @@ async fn retention_goes_topic_by_topic_and_stays_exact_while_its_actor_crashes()
         app.batch(&old_events(kind)).await.ok();
     }
     for by_hand in [
-        "update processed_events set processed_at = processed_at - interval '2 days'",
+        // Before it is old: retention is at it at once.
         "update processed_events set payload = '[1]' where event_id = '7'",
+        "update processed_events set processed_at = processed_at - interval '2 days'",
         "insert into dead_letters (origin, reason, entry, is_truncated, received_at) \
          values ('a/1', 'by hand', '', false, now() - interval '2 days')",
     ] {
