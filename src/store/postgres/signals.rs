@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep_until};
 const CHANNEL: &str = "oncelog_commits";
 /// Between two notifications. Each takes a transaction number, so they must not come per commit.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(20);
+/// After so long a time in which nothing was asked the connection is asked whether it is still there: one that
+/// the network has forgotten hears nothing, and says nothing of it.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Topics that are told of one by one. Postgres takes less than 8000 bytes, and each takes four.
 const MARKS_MAX: usize = 1800;
 
@@ -49,6 +52,7 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
     let own_commits = database.own_commits.waiter();
     let mut is_due = false;
     let mut next_notify = Instant::now();
+    let mut last_answer = Instant::now();
     loop {
         tokio::select! {
             heard = listener.try_recv() => match heard.map_err(translate)? {
@@ -71,7 +75,13 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
                     .bind(written(&own_name, &commits))
                     .execute(&mut listener);
                 within(options, "notify", notify).await?;
-                next_notify = Instant::now() + NOTIFY_PAUSE;
+                last_answer = Instant::now();
+                next_notify = last_answer + NOTIFY_PAUSE;
+            }
+            () = sleep_until(last_answer + SILENCE_MAX) => {
+                let one = sqlx::query("select 1").execute(&mut listener);
+                within(options, "signals", one).await?;
+                last_answer = Instant::now();
             }
         }
     }

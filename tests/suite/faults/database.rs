@@ -96,31 +96,15 @@ async fn a_way_that_swallows_everything_is_given_up_and_found_again() {
     let (_postgres, proxy, app, load) = behind_a_proxy().await;
     for _ in 0..2 {
         let held_back = proxy.held_back_bytes();
-        // More readers than connections for them: what each of those has asked last is swallowed.
-        let (answers, refusals) = (AtomicU64::new(0), AtomicU64::new(0));
-        let is_over = AtomicBool::new(false);
-        let readers = (0..READERS).map(async |_| {
-            while !is_over.load(Ordering::SeqCst) {
-                match app.status("/events?limit=1").await {
-                    Some(200) => answers.fetch_add(1, Ordering::SeqCst),
-                    _ => refusals.fetch_add(1, Ordering::SeqCst),
-                };
-            }
-        });
-        let hole = async {
-            eventually("all read", SOON, async || {
-                answers.load(Ordering::SeqCst) > 10 * READERS
-            })
-            .await;
+        // What each of the readers' connections has asked last is swallowed.
+        while_all_read(&app, "/events?limit=1", async |readings| {
             proxy.set(Weather::BlackHole);
             eventually("it is noticed", SOON, async || {
-                app.status("/readyz").await == Some(503)
-                    && refusals.load(Ordering::SeqCst) > 3 * READERS
+                app.status("/readyz").await == Some(503) && readings.refusals() > 3 * READERS
             })
             .await;
-            is_over.store(true, Ordering::SeqCst);
-        };
-        tokio::join!(join_all(readers), hole);
+        })
+        .await;
         assert!(proxy.held_back_bytes() > held_back);
         proxy.set(Weather::Fair);
         eventually("it is used again", Duration::from_secs(5), async || {
@@ -132,4 +116,74 @@ async fn a_way_that_swallows_everything_is_given_up_and_found_again() {
     }
     let ledger = load.finish().await;
     assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}
+
+/// A connection whose answer has ended in its middle says nothing more, and nobody ends it. Each of those that
+/// readers share may be one.
+#[tokio::test]
+async fn connections_that_the_network_forgets_are_given_up_for_others() {
+    let (_postgres, proxy, app, load) = behind_a_proxy().await;
+    load.answers(2_000).await;
+    for _ in 0..3 {
+        let refused = while_all_read(&app, "/events?limit=1000", async |readings| {
+            proxy.forget();
+            let before = readings.answers();
+            eventually("all read again", SOON, async || {
+                readings.answers() > before + 2 * READERS
+            })
+            .await;
+            readings.refusals()
+        })
+        .await;
+        assert!(refused > 0, "nobody was in the middle");
+        eventually("it is ready", SOON, async || {
+            app.status("/readyz").await == Some(200)
+        })
+        .await;
+        load.answers(20).await;
+    }
+    let ledger = load.finish().await;
+    assert_the_accounts_agree(&app, &ledger, Allowance::default()).await;
+}
+
+/// What became of requests that were sent one after the other.
+#[derive(Default)]
+struct Readings {
+    answers: AtomicU64,
+    refusals: AtomicU64,
+}
+
+impl Readings {
+    fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::SeqCst)
+    }
+}
+
+/// Does something while more readers read than there are connections for them.
+async fn while_all_read<T>(
+    app: &TestApp,
+    path: &str,
+    something: impl AsyncFnOnce(&Readings) -> T,
+) -> T {
+    let readings = Readings::default();
+    let is_over = AtomicBool::new(false);
+    let readers = (0..READERS).map(async |_| {
+        while !is_over.load(Ordering::SeqCst) {
+            match app.status(path).await {
+                Some(200) => readings.answers.fetch_add(1, Ordering::SeqCst),
+                _ => readings.refusals.fetch_add(1, Ordering::SeqCst),
+            };
+        }
+    });
+    let something = async {
+        eventually("all read", SOON, async || readings.answers() > 4 * READERS).await;
+        let result = something(&readings).await;
+        is_over.store(true, Ordering::SeqCst);
+        result
+    };
+    tokio::join!(join_all(readers), something).1
 }

@@ -38,6 +38,8 @@ struct Shared {
     weather: AtomicU8,
     /// Counts up to cut every connection of before.
     cuts: watch::Sender<u64>,
+    /// Counts up to carry nothing any more on any connection of before.
+    lapses: watch::Sender<u64>,
     swallowed: AtomicU64,
     held_back_bytes: AtomicU64,
 }
@@ -50,6 +52,7 @@ impl Proxy {
             shared: Arc::new(Shared {
                 weather: AtomicU8::new(Weather::Fair as u8),
                 cuts: watch::Sender::new(0),
+                lapses: watch::Sender::new(0),
                 swallowed: AtomicU64::new(0),
                 held_back_bytes: AtomicU64::new(0),
             }),
@@ -85,12 +88,18 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Keeps every connection that there is open, and carries nothing on it any more, whatever the weather: as
+    /// a firewall that has forgotten them. An answer may end in its middle.
+    pub(crate) fn forget(&self) {
+        self.shared.lapses.send_modify(|lapses| *lapses += 1);
+    }
+
     /// Answers to commits that were lost so far.
     pub(crate) fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::SeqCst)
     }
 
-    /// Bytes that a black hole has taken so far.
+    /// Bytes that were taken and carried nowhere so far.
     pub(crate) fn held_back_bytes(&self) -> u64 {
         self.shared.held_back_bytes.load(Ordering::SeqCst)
     }
@@ -108,14 +117,18 @@ impl Shared {
 
     async fn carry(&self, mut client: TcpStream, mut server: TcpStream) {
         let mut cuts = self.cuts.subscribe();
+        let mut lapses = self.lapses.subscribe();
+        let mut is_forgotten = false;
         let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         loop {
             tokio::select! {
                 _ = cuts.changed() => return,
+                _ = lapses.changed() => is_forgotten = true,
                 read = client.read(&mut from_client) => {
                     let Ok(length @ 1..) = read else { return };
                     let bytes = &from_client[..length];
                     match self.weather() {
+                        _ if is_forgotten => self.hold_back(length),
                         Weather::BlackHole => self.hold_back(length),
                         Weather::SwallowCommitAnswer if holds_group(bytes) => {
                             if server.write_all(bytes).await.is_err() { return }
@@ -134,6 +147,7 @@ impl Shared {
                 read = server.read(&mut from_server) => {
                     let Ok(length @ 1..) = read else { return };
                     match self.weather() {
+                        _ if is_forgotten => self.hold_back(length),
                         Weather::BlackHole => self.hold_back(length),
                         _ => if client.write_all(&from_server[..length]).await.is_err() { return },
                     }

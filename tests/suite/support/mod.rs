@@ -38,7 +38,7 @@ use std::{
 };
 
 /// Between two looks at a condition.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Waits until the condition holds; fails the test where it does not in time.
 pub(crate) async fn eventually(

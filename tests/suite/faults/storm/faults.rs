@@ -6,10 +6,17 @@ use super::super::{
     proxy::{Proxy, Weather},
 };
 use crate::support::{
-    Database, Engine, PostgresServer, RedisServer, Sabotage, TestApp, eventually,
+    Answer, Database, Engine, LOOK_PAUSE, PostgresServer, RedisServer, Sabotage, TestApp,
+    eventually,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use reqwest::Method;
+use std::{
+    collections::BTreeMap,
+    env,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 /// For whatever is waited for here. After an hour a server that syncs has much to do before it recovers.
@@ -27,6 +34,7 @@ const HOUR_S: i64 = 3_600;
 enum Fault {
     ActorCrashed,
     ConnectionsCut,
+    ConnectionsForgotten,
     CommitAnswerLost,
     ProcessKilled,
     ProcessTerminated,
@@ -43,9 +51,10 @@ enum Fault {
 }
 
 /// Each by its name, with how often it is drawn: most are actors' deaths, as they take no time.
-static FAULTS: [(Fault, &str, u32); 15] = [
-    (Fault::ActorCrashed, "actor crashed", 740),
+static FAULTS: [(Fault, &str, u32); 16] = [
+    (Fault::ActorCrashed, "actor crashed", 730),
     (Fault::ConnectionsCut, "connections cut", 50),
+    (Fault::ConnectionsForgotten, "connections forgotten", 10),
     (Fault::CommitAnswerLost, "answer to COMMIT lost", 50),
     (Fault::ProcessKilled, "process killed", 20),
     (Fault::ProcessTerminated, "process terminated", 20),
@@ -86,6 +95,8 @@ pub(super) struct World {
     disk: Option<Sabotage>,
     /// Of the service.
     clock: Option<Sabotage>,
+    /// The only ones that happen, where somebody looks for what one of them does.
+    only: Option<Vec<String>>,
     counts: BTreeMap<&'static str, u64>,
     given_up: u64,
 }
@@ -120,6 +131,12 @@ impl World {
             app: builder.start().await,
             disk,
             clock,
+            only: env::var("SOAK_FAULTS").ok().map(|names| {
+                names
+                    .split(',')
+                    .map(|name| name.trim().to_owned())
+                    .collect()
+            }),
             counts: BTreeMap::new(),
             given_up: 0,
         }
@@ -148,8 +165,13 @@ impl World {
         let possible = possible.filter(|(fault, ..)| self.can(*fault, nothing_spared));
         possible
             .map(|(_, name, _)| *name)
-            .filter(|name| !self.counts.contains_key(name))
+            .filter(|name| self.is_wanted(name) && !self.counts.contains_key(name))
             .collect()
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        let mut only = self.only.iter().flatten();
+        self.only.is_none() || only.any(|wanted| wanted == name)
     }
 
     fn can(&self, fault: Fault, spared: Spared) -> bool {
@@ -157,6 +179,7 @@ impl World {
             Fault::ActorCrashed | Fault::RedisKilled | Fault::RedisPaused => true,
             Fault::ProcessKilled | Fault::ProcessTerminated => !spared.process,
             Fault::ConnectionsCut
+            | Fault::ConnectionsForgotten
             | Fault::CommitAnswerLost
             | Fault::PostgresKilled
             | Fault::BlackHole => self.server.is_some(),
@@ -172,10 +195,10 @@ impl World {
     pub(super) async fn strike(&mut self, spared: Spared) {
         let possible: Vec<_> = FAULTS
             .iter()
-            .filter(|(fault, ..)| self.can(*fault, spared))
+            .filter(|(fault, name, _)| self.is_wanted(name) && self.can(*fault, spared))
             .collect();
         let drawn = possible.choose_weighted(&mut self.random, |(_, _, weight)| *weight);
-        let (fault, name, _) = drawn.unwrap();
+        let (fault, name, _) = drawn.expect("a fault that can happen here");
         self.inflict(*fault).await;
         *self.counts.entry(name).or_default() += 1;
         self.recover(name).await;
@@ -208,6 +231,7 @@ impl World {
             Fault::ClockJumps => jump(self.clock.as_ref().unwrap(), &mut self.random),
             Fault::PostgresClockJumps => jump(self.disk.as_ref().unwrap(), &mut self.random),
             Fault::ConnectionsCut
+            | Fault::ConnectionsForgotten
             | Fault::CommitAnswerLost
             | Fault::PostgresKilled
             | Fault::PostgresFrozen
@@ -256,16 +280,24 @@ impl World {
             given_up,
             ..
         } = self;
-        eventually(&format!("ready again after: {from}"), SOON, async || {
+        let deadline = Instant::now() + SOON;
+        loop {
             if let Some(server) = server.as_mut()
                 && server.postgres.has_ended()
             {
                 *given_up += 1;
                 server.postgres.start_again().await;
             }
-            app.status("/readyz").await == Some(200)
-        })
-        .await;
+            let answer = Answer::try_of(app.request(Method::GET, "/readyz")).await;
+            if matches!(&answer, Ok(answer) if answer.status == 200) {
+                return;
+            }
+            if Instant::now() > deadline {
+                let actors = Answer::try_of(app.request(Method::GET, "/admin/actors")).await;
+                panic!("not ready {SOON:?} after {from}: {answer:?}; the actors: {actors:?}");
+            }
+            sleep(LOOK_PAUSE).await;
+        }
     }
 }
 
@@ -283,6 +315,7 @@ impl Server {
     async fn suffer(&mut self, fault: Fault, app: &TestApp) {
         match fault {
             Fault::ConnectionsCut => self.proxy.cut(),
+            Fault::ConnectionsForgotten => self.proxy.forget(),
             Fault::CommitAnswerLost => {
                 let before = self.proxy.swallowed();
                 self.proxy.set(Weather::SwallowCommitAnswer);
