@@ -128,7 +128,8 @@ pub(super) struct Flags {
     /// Database connections for reading, 1 to 64 [default: 4]
     #[arg(long, value_name = "N", help_heading = "Storing")]
     pub(super) read_connections_max: Option<String>,
-    /// Keys remembered to know a repeat without asking Postgres, 0 to 100000000 [default: 400000]
+    /// Keys remembered to know a repeat without asking the database, 0 to 100000000
+    /// [default: 400000]
     #[arg(long, value_name = "N", help_heading = "Storing")]
     pub(super) recent_keys_max: Option<String>,
     /// Longest time to connect to the database [default: 3000]
