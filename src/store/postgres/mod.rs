@@ -2,6 +2,7 @@
 
 mod answers;
 mod citus;
+mod connections;
 mod dead_letters;
 mod error;
 mod fold;
@@ -255,8 +256,12 @@ async fn within<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    timeout(options.statement_timeout + Duration::from_millis(500), call)
+    timeout(call_max(options), call)
         .await
         .map_err(|_| StoreError::TimedOut(what))?
         .map_err(error::translate)
+}
+
+fn call_max(options: StoreOptions) -> Duration {
+    options.statement_timeout + Duration::from_millis(500)
 }

@@ -1,26 +1,24 @@
-//! The pool of connections that readers share, on the server that is used now. A pool knows one server:
-//! when the database has moved to another one, another pool takes its place.
+//! The connections that readers share, to the server that is used now: when the database has moved to another
+//! one, others take their place.
 
 use super::{
-    Database,
+    Database, call_max,
+    connections::{Connections, Lent},
     servers::{Doubt, Servers},
-    turn::{PoolTurn, Setup},
+    turn::Setup,
     within,
 };
 use crate::store::{StoreError, StoreOptions};
 use sqlx::{
-    FromRow, PgConnection, PgPool, Postgres,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    FromRow, PgConnection, Postgres,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryScalar},
 };
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
-
-/// For what a call does beside its statements.
-const MARGIN: Duration = Duration::from_secs(1);
+use tokio::time::timeout;
 
 pub(super) struct Pools {
     /// In the name of the connections.
@@ -31,14 +29,14 @@ pub(super) struct Pools {
 
 struct Latest {
     server: usize,
-    pool: PgPool,
-    /// When a connection was taken last.
-    lent_at: Instant,
+    connections: Connections,
+    is_closed: bool,
 }
 
-/// A connection of the pool, for one call. Dropped before its end, it puts its server in doubt.
+/// A connection for one call. Dropped before its end, it puts its server in doubt.
 pub(super) struct Reading<'a> {
-    turn: PoolTurn,
+    lent: Lent,
+    setup: &'a Setup,
     options: StoreOptions,
     doubt: Doubt<'a>,
 }
@@ -47,65 +45,67 @@ impl Pools {
     pub(super) fn new(database: &Database, servers: &Servers, role: &'static str) -> Self {
         let server = servers.current();
         let (connect, setup) = options(database, servers.options(server), role);
-        let pool = pool(database, connect);
+        let connections = connections(database, connect);
         Self {
             role,
             setup,
             latest: Mutex::new(Latest {
                 server,
-                pool,
-                lent_at: Instant::now(),
+                connections,
+                is_closed: false,
             }),
         }
     }
 
     /// Takes a connection to the server that is used now.
     pub(super) async fn begin<'a>(
-        &self,
+        &'a self,
         database: &Database,
         servers: &'a Servers,
         what: &'static str,
     ) -> Result<Reading<'a>, StoreError> {
-        let server = servers.find().await?;
-        let doubt = servers.doubt();
-        let pool = self.on(database, servers, server);
         let options = database.options;
-        let turn = within(options, what, self.setup.turn_of(&pool)).await?;
-        self.latest().lent_at = Instant::now();
+        let (mut lent, doubt) = loop {
+            let server = servers.find().await?;
+            let doubt = servers.doubt();
+            let connections = self.on(database, servers, server);
+            let lending = timeout(call_max(options), connections.lend()).await;
+            if let Some(lent) = lending.map_err(|_| StoreError::TimedOut(what))?? {
+                break (lent, doubt);
+            }
+            // They are gone: for others to another server, or for good.
+            if self.latest().is_closed {
+                return Err(StoreError::TimedOut(what));
+            }
+        };
+        within(options, what, self.setup.begin(lent.connection())).await?;
         Ok(Reading {
-            turn,
+            lent,
+            setup: &self.setup,
             options,
             doubt,
         })
     }
 
-    fn on(&self, database: &Database, servers: &Servers, server: usize) -> PgPool {
+    fn on(&self, database: &Database, servers: &Servers, server: usize) -> Connections {
         let mut latest = self.latest();
-        if latest.server != server {
+        if latest.server != server && !latest.is_closed {
             let (options, _) = options(database, servers.options(server), self.role);
-            // Whoever waits for a connection of the old one gets one to the new server.
-            latest.pool.set_connect_options(options.clone());
-            // What it has to the old server ends with its last user.
-            let _old = mem::replace(&mut latest.pool, pool(database, options));
+            // Whoever waits for one of the old ones comes here again.
+            mem::replace(&mut latest.connections, connections(database, options)).retire();
             latest.server = server;
-            latest.lent_at = Instant::now();
-        } else if latest.is_stuck(database.options) {
-            tracing::warn!(
-                role = self.role,
-                "connections to the database do not come back, making others"
-            );
-            let (options, _) = options(database, servers.options(server), self.role);
-            // Its connections end when the network gives them up.
-            let _old = mem::replace(&mut latest.pool, pool(database, options));
-            latest.lent_at = Instant::now();
         }
-        latest.pool.clone()
+        latest.connections.clone()
     }
 
     /// Ends the connections.
     pub(super) async fn close(&self) {
-        let pool = self.latest().pool.clone();
-        pool.close().await;
+        let connections = {
+            let mut latest = self.latest();
+            latest.is_closed = true;
+            latest.connections.clone()
+        };
+        connections.close().await;
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -114,25 +114,14 @@ impl Pools {
     }
 }
 
-impl Latest {
-    /// Whether all connections have been away for longer than any call takes: sqlx asks each that comes back
-    /// whether it still answers, and waits for that for ever where the way to the server has swallowed it.
-    fn is_stuck(&self, options: StoreOptions) -> bool {
-        let call_max = 2 * (options.statement_timeout + options.connect_timeout) + MARGIN;
-        self.pool.size() >= options.read_connections_max
-            && self.pool.num_idle() == 0
-            && self.lent_at.elapsed() > call_max
-    }
-}
-
 impl Reading<'_> {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        self.turn.connection()
+        self.lent.connection()
     }
 
-    /// A statement for this connection.
+    /// A statement for this connection, prepared for as long as it can be kept.
     pub(super) fn query<'q>(&self, statement: &'static str) -> Query<'q, Postgres, PgArguments> {
-        self.turn.query(statement)
+        sqlx::query(statement).persistent(self.setup.keeps_statements())
     }
 
     /// A statement for this connection that answers with one value.
@@ -143,14 +132,20 @@ impl Reading<'_> {
     where
         (T,): for<'r> FromRow<'r, PgRow>,
     {
-        self.turn.scalar(statement)
+        sqlx::query_scalar(statement).persistent(self.setup.keeps_statements())
     }
 
     /// All has gone well so far: makes it last.
-    pub(super) async fn end(self) -> Result<(), StoreError> {
-        within(self.options, "end", self.turn.end()).await?;
+    pub(super) async fn end(mut self) -> Result<(), StoreError> {
+        within(self.options, "end", self.setup.end(self.lent.connection())).await?;
+        self.lent.give_back();
         self.doubt.dispel();
         Ok(())
+    }
+
+    /// Enough has been read, and not all: nobody else can use the connection.
+    pub(super) fn break_off(self) {
+        self.doubt.dispel();
     }
 }
 
@@ -168,10 +163,11 @@ fn options(
     database.set_up(role, server, &settings)
 }
 
-fn pool(database: &Database, options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(database.options.read_connections_max)
-        .acquire_timeout(database.options.connect_timeout)
-        .test_before_acquire(true)
-        .connect_lazy_with(options)
+fn connections(database: &Database, server: PgConnectOptions) -> Connections {
+    let options = database.options;
+    Connections::new(
+        server,
+        options.read_connections_max,
+        options.connect_timeout,
+    )
 }

@@ -11,14 +11,17 @@ use crate::{
 };
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::{convert::Infallible, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime,
+    time::{Instant, sleep_until},
+};
 
 const CHANNEL: &str = "oncelog_commits";
 /// Between two notifications. Each takes a transaction number, so they must not come per commit.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(20);
 /// After so long a time in which nothing was asked the connection is asked whether it is still there: one that
 /// the network has forgotten hears nothing, and says nothing of it.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Topics that are told of one by one. Postgres takes less than 8000 bytes, and each takes four.
 const MARKS_MAX: usize = 1800;
 
@@ -45,7 +48,12 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
                 .named("signals", database.servers.options(server))
                 .options([("synchronous_commit", "off")]),
         );
-    let mut listener = PgListener::connect_with(&pool).await.map_err(translate)?;
+    let mut ears = Ears(Some(
+        PgListener::connect_with(&pool).await.map_err(translate)?,
+    ));
+    let Some(listener) = &mut ears.0 else {
+        return Err(StoreError::TimedOut("listen"));
+    };
     listener.eager_reconnect(false);
     within(options, "listen", listener.listen(CHANNEL)).await?;
     let own_name = format!("{:08x}", database.instance);
@@ -73,16 +81,32 @@ pub(super) async fn exchange(database: &Database) -> Result<Infallible, StoreErr
                 let notify = sqlx::query("select pg_notify($1, $2)")
                     .bind(CHANNEL)
                     .bind(written(&own_name, &commits))
-                    .execute(&mut listener);
+                    .execute(&mut *listener);
                 within(options, "notify", notify).await?;
                 last_answer = Instant::now();
                 next_notify = last_answer + NOTIFY_PAUSE;
             }
             () = sleep_until(last_answer + SILENCE_MAX) => {
-                let one = sqlx::query("select 1").execute(&mut listener);
+                let one = sqlx::query("select 1").execute(&mut *listener);
                 within(options, "signals", one).await?;
                 last_answer = Instant::now();
             }
+        }
+    }
+}
+
+/// Who listens. Dropped as it is it would have a task ask the server to stop, without a limit, and a
+/// connection that the network has swallowed would stay for ever, on both ends.
+struct Ears(Option<PgListener>);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        // The task goes with the runtime that it is on, and the connection with the task.
+        if let Ok(nowhere) = runtime::Builder::new_current_thread().build() {
+            let context = nowhere.enter();
+            drop(self.0.take());
+            drop(context);
+            nowhere.shutdown_background();
         }
     }
 }

@@ -3,10 +3,7 @@
 //! transactions, so each statement is prepared, set up and run within one. Used by writers and readers.
 
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction,
-    pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions},
-    query::{Query, QueryScalar},
+    AssertSqlSafe, Connection, PgConnection, Postgres, Transaction, postgres::PgConnectOptions,
 };
 
 /// How the connections of one role are set up.
@@ -22,27 +19,6 @@ pub(super) enum Setup {
 pub(super) enum Turn<'c> {
     Session(&'c mut PgConnection),
     Transaction(Transaction<'c, Postgres>),
-}
-
-/// A connection of a pool, for one call.
-pub(super) enum PoolTurn {
-    Session(Lent),
-    Transaction(Transaction<'static, Postgres>),
-}
-
-/// A connection that goes back to its pool only if its call has ended well. The pool would ask any other
-/// whether it still answers, and wait for that without a limit.
-pub(super) struct Lent {
-    connection: PoolConnection<Postgres>,
-    has_ended_well: bool,
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if !self.has_ended_well {
-            self.connection.close_on_drop();
-        }
-    }
 }
 
 impl Setup {
@@ -87,17 +63,21 @@ impl Setup {
         }
     }
 
-    pub(super) async fn turn_of(&self, pool: &PgPool) -> Result<PoolTurn, sqlx::Error> {
-        match self {
-            Self::Session => Ok(PoolTurn::Session(Lent {
-                connection: pool.acquire().await?,
-                has_ended_well: false,
-            })),
-            Self::Transactions(begin) => {
-                let begin = AssertSqlSafe(begin.clone());
-                pool.begin_with(begin).await.map(PoolTurn::Transaction)
-            }
+    /// What comes before the statements of a call.
+    pub(super) async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if let Self::Transactions(begin) = self {
+            let begin = sqlx::raw_sql(AssertSqlSafe(begin.clone()));
+            begin.execute(connection).await?;
         }
+        Ok(())
+    }
+
+    /// What comes after them, where all have gone well.
+    pub(super) async fn end(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if let Self::Transactions(_) = self {
+            sqlx::raw_sql("commit").execute(connection).await?;
+        }
+        Ok(())
     }
 
     /// Whether a statement that was prepared is still there the next time.
@@ -118,42 +98,6 @@ impl Turn<'_> {
     pub(super) async fn end(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Session(_) => Ok(()),
-            Self::Transaction(transaction) => transaction.commit().await,
-        }
-    }
-}
-
-impl PoolTurn {
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        match self {
-            Self::Session(lent) => &mut lent.connection,
-            Self::Transaction(transaction) => transaction,
-        }
-    }
-
-    /// A statement, prepared for as long as it can be kept.
-    pub(super) fn query<'q>(&self, statement: &'static str) -> Query<'q, Postgres, PgArguments> {
-        sqlx::query(statement).persistent(matches!(self, Self::Session(_)))
-    }
-
-    /// A statement that answers with one value.
-    pub(super) fn scalar<'q, T>(
-        &self,
-        statement: &'static str,
-    ) -> QueryScalar<'q, Postgres, T, PgArguments>
-    where
-        (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
-    {
-        sqlx::query_scalar(statement).persistent(matches!(self, Self::Session(_)))
-    }
-
-    /// Makes what was done last.
-    pub(super) async fn end(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Session(mut lent) => {
-                lent.has_ended_well = true;
-                Ok(())
-            }
             Self::Transaction(transaction) => transaction.commit().await,
         }
     }
