@@ -59,14 +59,17 @@ pub struct EventPage {
     /// Where to go on: `None` at the end of a descending walk; always there on an ascending one,
     /// whose end is never final.
     pub next: Option<Cursor>,
+    /// Whether more was found, for the next page.
+    pub has_more: bool,
 }
 
 impl EventPage {
     /// The page that answers a query, from what was found for it: up to one event more than the
-    /// query's limit, which tells that there is another page and is left for that.
-    pub fn new(query: &EventQuery, mut found: Vec<StoredEvent>) -> Self {
+    /// query's limit, which tells that there is another page and is left for that. `is_cut` where less
+    /// was taken than there is.
+    pub fn new(query: &EventQuery, mut found: Vec<StoredEvent>, is_cut: bool) -> Self {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let is_last = found.len() <= limit;
+        let is_last = found.len() <= limit && !is_cut;
         found.truncate(limit);
         let last = found.last().map(|stored| stored.cursor);
         let next = match query.order {
@@ -77,6 +80,7 @@ impl EventPage {
         Self {
             events: found,
             next,
+            has_more: !is_last,
         }
     }
 }

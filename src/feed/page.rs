@@ -113,8 +113,9 @@ impl PageReader {
             limit: pace.0,
             ..EventQuery::default()
         };
-        let found = self.reader.page(&query).await?.events;
-        let is_full = found.len() as u64 == u64::from(pace.0);
+        let found = self.reader.page(&query).await?;
+        let is_full = found.has_more || found.events.len() as u64 == u64::from(pace.0);
+        let found = found.events;
         let page = self.encoded(&found);
         pace.learn(&page, is_full);
         let last = page.last().unwrap_or(after);

@@ -33,7 +33,7 @@ pub(super) async fn list(
 async fn page(reader: &dyn EventReader, query: &EventQuery) -> Result<EventPage, StoreError> {
     let page = reader.page(query).await?;
     let is_full = page.events.len() as u64 >= u64::from(query.limit);
-    if query.order == Order::Descending || is_full {
+    if query.order == Order::Descending || is_full || page.has_more {
         return Ok(page);
     }
     reader.wait_for_running(RUNNING_PATIENCE).await?;

@@ -42,6 +42,7 @@ mod caution;
 mod error;
 mod hosts;
 mod marks;
+mod page;
 mod plan;
 mod postgres;
 mod recent;

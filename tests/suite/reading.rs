@@ -1,6 +1,6 @@
 //! Reading what is stored: pages, single events, topics.
 
-use crate::support::{Engine, TestApp, event, eventually};
+use crate::support::{Engine, Subscriber, TestApp, event, eventually, large_event};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ on_both_engines!(
     an_event_is_found_by_its_key_whatever_is_in_it,
     topics_are_counted_and_come_in_pages,
     a_page_larger_than_the_largest_is_cut,
+    pages_of_large_events_end_early_and_lead_on,
 );
 
 const EVENTS: usize = 24;
@@ -224,4 +225,37 @@ async fn a_page_larger_than_the_largest_is_cut(engine: Engine) {
         assert_eq!(page["limit"], shown);
         assert_eq!(page["limit_clamped"], is_clamped);
     }
+}
+
+/// Small as they are sent, and on Postgres of four megabytes each as they are read: the largest that is taken.
+async fn pages_of_large_events_end_early_and_lead_on(engine: Engine) {
+    const COUNT: usize = 40;
+    let app = TestApp::builder(engine)
+        .await
+        .set("DATABASE_STATEMENT_TIMEOUT_MS", 2_000)
+        .start()
+        .await;
+    let events: Vec<Value> = (0..COUNT)
+        .map(|number| large_event("large", &format!("e-{number}")))
+        .collect();
+    app.batch(&events).await.ok();
+    let mut expected: Vec<Value> = events
+        .iter()
+        .map(|event| event["event_id"].clone())
+        .collect();
+    reach(&app, COUNT).await;
+    for query in ["order=asc", "order=asc&topic=large"] {
+        assert_eq!(walk(&app, query, 1000).await.0, expected, "{query}");
+    }
+    let mut subscriber = Subscriber::open(&app, "cursor=0-0").await;
+    assert_eq!(json!(subscriber.next_ids(COUNT).await), json!(expected));
+    expected.reverse();
+    for query in ["", "topic=large"] {
+        assert_eq!(walk(&app, query, 1000).await.0, expected, "{query}");
+    }
+    let page = app.get("/events?limit=1000").await.ok();
+    assert_eq!(page["limit_clamped"], false);
+    let is_cut = page["events"].as_array().unwrap().len() < COUNT;
+    assert_eq!(is_cut, engine == Engine::Postgres);
+    assert_eq!(page["next_cursor"].is_null(), !is_cut);
 }

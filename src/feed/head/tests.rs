@@ -125,7 +125,7 @@ impl EventReader for Log {
             self.answer(|state| {
                 state.pages_of.push(query.topic.clone());
                 let found = state.seen_after(query.after.unwrap(), query.topic.as_ref());
-                EventPage::new(query, found)
+                EventPage::new(query, found, false)
             })
         })
     }

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         Cursor, EventId, EventPage, EventQuery, Order, Source, StoredEvent, Timestamp, Topic,
     },
-    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
+    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals, page},
 };
 use sqlx::{Postgres, Row, postgres::PgRow, query::Query};
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
@@ -49,7 +49,7 @@ impl PostgresReader {
         &self,
         query: &EventQuery,
         mut reading: Reading<'_>,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<EventPage, StoreError> {
         let is_on_citus = self.database.options.is_citus && query.order == Order::Ascending;
         let end = match is_on_citus {
             true => {
@@ -89,12 +89,13 @@ impl PostgresReader {
         if let Some(end) = end {
             statement = statement.bind(end);
         }
-        let page = statement
-            .try_map(stored_event)
-            .fetch_all(reading.connection());
-        let events = self.within("page", page).await?;
-        reading.end().await?;
-        Ok(events)
+        let events = statement.try_map(stored_event).fetch(reading.connection());
+        let found = self.within("page", page::collect(events)).await?;
+        match found.is_cut {
+            true => reading.break_off(),
+            false => reading.end().await?,
+        }
+        Ok(EventPage::new(query, found.events, found.is_cut))
     }
 
     async fn summaries(
@@ -166,45 +167,47 @@ async fn running(reading: &mut Reading<'_>) -> Result<(i64, i64), sqlx::Error> {
 // null cannot choose an index by it. `txn` is bounded beside the row comparison because the
 // indexes hold no `seq`.
 
-const NEWEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
-        payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
-    from processed_events \
-    where txn <= $1 and (txn, seq) < ($1, $2) \
-      and ($3::text is null or source = $3) \
-      and ($4::timestamptz is null or timestamp >= $4) \
-      and ($5::timestamptz is null or timestamp < $5) \
-    order by txn desc, seq desc limit $6";
+//
+// What a page holds is found and put in order first, and only its payloads are written out, one after the other as
+// they are sent. In one select Postgres writes those of a whole transaction before it puts them in order.
 
-const NEWEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, payload_digest is not null as is_payload_dropped, \
-        processed_at, txn, seq \
-    from processed_events \
-    where topic = $7 and txn <= $1 and (txn, seq) < ($1, $2) \
-      and ($3::text is null or source = $3) \
-      and ($4::timestamptz is null or timestamp >= $4) \
-      and ($5::timestamptz is null or timestamp < $5) \
-    order by txn desc, seq desc limit $6";
+/// A page of these columns, in the order of `$order`, from what `$found` says.
+macro_rules! page_of {
+    ($found:literal, $order:literal) => {
+        concat!(
+            "select topic, event_id, timestamp, source, payload::text as payload, \
+                payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
+             from (select * from processed_events where ",
+            $found,
+            " and ($3::text is null or source = $3) \
+              and ($4::timestamptz is null or timestamp >= $4) \
+              and ($5::timestamptz is null or timestamp < $5) \
+              order by ",
+            $order,
+            " limit $6) as page order by ",
+            $order
+        )
+    };
+}
 
-const OLDEST_FIRST: &str = "select topic, event_id, timestamp, source, payload::text as payload, \
-        payload_digest is not null as is_payload_dropped, processed_at, txn, seq \
-    from processed_events \
-    where txn >= $1 and (txn, seq) > ($1, $2) \
-      and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
-      and ($3::text is null or source = $3) \
-      and ($4::timestamptz is null or timestamp >= $4) \
-      and ($5::timestamptz is null or timestamp < $5) \
-    order by txn, seq limit $6";
+const NEWEST_FIRST: &str = page_of!("txn <= $1 and (txn, seq) < ($1, $2)", "txn desc, seq desc");
 
-const OLDEST_FIRST_OF_TOPIC: &str = "select topic, event_id, timestamp, source, \
-        payload::text as payload, payload_digest is not null as is_payload_dropped, \
-        processed_at, txn, seq \
-    from processed_events \
-    where topic = $7 and txn >= $1 and (txn, seq) > ($1, $2) \
-      and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
-      and ($3::text is null or source = $3) \
-      and ($4::timestamptz is null or timestamp >= $4) \
-      and ($5::timestamptz is null or timestamp < $5) \
-    order by txn, seq limit $6";
+const NEWEST_FIRST_OF_TOPIC: &str = page_of!(
+    "topic = $7 and txn <= $1 and (txn, seq) < ($1, $2)",
+    "txn desc, seq desc"
+);
+
+const OLDEST_FIRST: &str = page_of!(
+    "txn >= $1 and (txn, seq) > ($1, $2) \
+     and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+    "txn, seq"
+);
+
+const OLDEST_FIRST_OF_TOPIC: &str = page_of!(
+    "topic = $7 and txn >= $1 and (txn, seq) > ($1, $2) \
+     and txn < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+    "txn, seq"
+);
 
 /// The end of the log: the last transaction of a writer that an ascending walk has behind it, also where retention
 /// has deleted since what it stored. Not the last number that was given, although nothing stands between the two:
@@ -242,12 +245,11 @@ impl EventReader for PostgresReader {
             {
                 let begin = replica.begin(&self.database, "page");
                 let call = async { self.events(query, begin.await?).await };
-                if let Some(events) = replica.found(call).await {
-                    return Ok(EventPage::new(query, events));
+                if let Some(page) = replica.found(call).await {
+                    return Ok(page);
                 }
             }
-            let events = self.events(query, self.begin("page").await?).await?;
-            Ok(EventPage::new(query, events))
+            self.events(query, self.begin("page").await?).await
         })
     }
 

@@ -7,7 +7,7 @@ use crate::{
         Cursor, Event, EventId, EventPage, EventQuery, ForeignPayload, Order, Payload, Source,
         StoredEvent, Timestamp, Topic,
     },
-    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals},
+    store::{CommitSignal, EventReader, News, StoreError, StoreFuture, TopicSummary, Totals, page},
 };
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use std::{error::Error, pin::Pin, sync::Arc};
@@ -93,9 +93,9 @@ impl EventReader for SqliteReader {
             if let Some(topic) = &query.topic {
                 statement = statement.bind(topic.as_str());
             }
-            let page = statement.try_map(stored_event).fetch_all(&self.pool);
-            let events = self.within("page", page).await?;
-            Ok(EventPage::new(query, events))
+            let page = page::collect(statement.try_map(stored_event).fetch(&self.pool));
+            let found = self.within("page", page).await?;
+            Ok(EventPage::new(query, found.events, found.is_cut))
         })
     }
 

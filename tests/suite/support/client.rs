@@ -183,3 +183,10 @@ pub(crate) fn event(topic: &str, event_id: &str) -> Value {
         "payload": { "of": event_id },
     })
 }
+
+/// One of 80 KB as it is sent, and of four megabytes as Postgres writes it out: the most that is taken.
+pub(crate) fn large_event(topic: &str, event_id: &str) -> Value {
+    let mut event = event(topic, event_id);
+    event["payload"] = json!({ "numbers": vec![1e300; 13_000] });
+    event
+}

@@ -19,7 +19,7 @@ mod volume;
 pub(crate) use app::{TestApp, TestAppBuilder, oncelog, publisher};
 pub(crate) use balancer::Balancer;
 pub(crate) use certificate::TestCertificate;
-pub(crate) use client::{Answer, Client, event, http_client};
+pub(crate) use client::{Answer, Client, event, http_client, large_event};
 pub(crate) use cluster::{ClusterPorts, RedisCluster};
 pub(crate) use compression::{brotli, brotli_bomb, gzip, zstd};
 pub(crate) use database::{Database, Engine};
