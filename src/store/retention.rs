@@ -9,6 +9,10 @@ use crate::domain::{Cursor, Expiry, PayloadDigest, RetentionMode, RetentionRules
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, fmt::Write as _, ops::AddAssign};
 
+/// When so many bytes of payloads have been read for a batch, it ends: it has to be read within the time that a
+/// statement may take.
+pub(super) const BATCH_BYTES_MAX: usize = 16 << 20;
+
 /// Rows whose time is over, and how far the log has been looked at with them.
 #[derive(Debug)]
 pub struct ExpiredBatch {
@@ -27,6 +31,14 @@ impl ExpiredBatch {
     /// Whether it only says how far the log has been looked at.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Leaves what comes behind so many rows for the next batch.
+    pub(super) fn end_after(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        if let Some(last) = self.rows.last() {
+            self.place = last.place;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! that publishing goes on meanwhile, and that a crash of its actor or a second process changes nothing.
 
 use crate::support::{
-    Client, Engine, Exposition, Subscriber, TestApp, TestBroker, event, eventually,
+    Client, Engine, Exposition, Subscriber, TestApp, TestBroker, event, eventually, large_event,
 };
 use serde_json::{Value, json};
 use std::{
@@ -20,6 +20,7 @@ on_both_engines!(
     publishing_goes_on_while_payloads_are_dropped,
     publishing_goes_on_while_events_are_deleted,
     dead_letters_are_deleted_by_age_where_a_setting_says_so,
+    payloads_of_megabytes_are_dropped_a_few_at_a_time,
 );
 
 /// A run may have to wait for a transaction of another test on the same server.
@@ -321,4 +322,22 @@ async fn two_replicas_drop_each_payload_once() {
         (&again["duplicates"], &again["conflicts"]),
         (&OLD.into(), &0.into())
     );
+}
+
+/// All of them together take longer to read than a statement may.
+async fn payloads_of_megabytes_are_dropped_a_few_at_a_time(engine: Engine) {
+    let app = TestApp::builder(engine)
+        .await
+        .set("DATABASE_STATEMENT_TIMEOUT_MS", 1_000)
+        .set("RETENTION", "1d")
+        .set("RETENTION_INTERVAL_MS", 100)
+        .start()
+        .await;
+    for events in 0..2 {
+        let events = (0..50).map(|number| large_event("t", &format!("e-{events}-{number}")));
+        app.batch(&events.collect::<Vec<_>>()).await.ok();
+    }
+    app.database().age_two_days().await;
+    until_expired(&app, (100, 0)).await;
+    app.assert_counters_are_exact().await;
 }

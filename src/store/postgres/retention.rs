@@ -20,7 +20,7 @@ use crate::{
     domain::{Cursor, Payload, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
     store::{
         Expired, ExpiredBatch, RetentionRun, RetentionStore, StoreFuture,
-        retention::{MetRow, Walks},
+        retention::{BATCH_BYTES_MAX, ExpiredRow, MetRow, Walks},
     },
 };
 use futures_util::TryStreamExt;
@@ -34,6 +34,9 @@ use std::{sync::Arc, time::Duration};
 const LOCK: (i32, i32) = (0x6f6e_6372, 0);
 
 const ROLE: &str = "retention";
+
+/// Rows whose payloads are read at first, before their size is known; of the largest that is a moment's work.
+const DIGESTED_MIN: usize = 16;
 
 pub(super) struct PostgresRetention(pub(super) Arc<Database>);
 
@@ -158,15 +161,36 @@ impl PostgresRun {
         walk.is_over = is_over;
         let is_digested_now = !self.database.options.is_citus && !batch.is_empty();
         if walk.expiry.mode == RetentionMode::DropPayload && is_digested_now {
-            self.digest(&mut batch).await?;
+            let count = self.digest(&mut batch.rows).await?;
+            if count < batch.rows.len() {
+                batch.end_after(count);
+                if let Some(walk) = self.walks.present() {
+                    walk.is_over = false;
+                }
+            }
         }
         Ok(Some(batch))
     }
 
-    /// Reads the payloads one by one, so that no more than one is held. Rows that are gone or changed by now
-    /// stay without a digest.
-    async fn digest(&mut self, batch: &mut ExpiredBatch) -> Result<(), sqlx::Error> {
-        let keys = Keys::of(batch);
+    /// Reads payloads until there are enough for one batch, and says of how many rows: few at a time, as only
+    /// when these are there is it known how large they are.
+    async fn digest(&mut self, rows: &mut [ExpiredRow]) -> Result<usize, sqlx::Error> {
+        let (mut count, mut bytes, mut step) = (0, 0, DIGESTED_MIN);
+        while count < rows.len() && bytes < BATCH_BYTES_MAX {
+            let end = rows.len().min(count + step);
+            let read_bytes = self.digest_all(&mut rows[count..end]).await?;
+            (count, bytes) = (end, bytes + read_bytes);
+            if read_bytes < BATCH_BYTES_MAX / 8 {
+                step *= 4;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Reads the payloads one by one, so that no more than one is held, and says how many bytes they have. Rows that
+    /// are gone or changed by now stay without a digest.
+    async fn digest_all(&mut self, rows: &mut [ExpiredRow]) -> Result<usize, sqlx::Error> {
+        let keys = Keys::of(rows);
         let mut turn = self.setup.turn(&mut self.connection).await?;
         let mut payloads = sqlx::query(
             "select e.number, p.payload::text as payload \
@@ -180,21 +204,22 @@ impl PostgresRun {
         .bind(&keys.event_ids)
         .bind(&keys.versions)
         .fetch(turn.connection());
-        let mut digests = vec![None; batch.rows.len()];
+        let (mut digests, mut bytes) = (vec![None; rows.len()], 0);
         while let Some(row) = payloads.try_next().await? {
             // Postgres counts from 1.
             let number = usize::try_from(row.try_get::<i64, _>("number")? - 1).map_err(decode)?;
-            let payload = Payload::stored(row.try_get::<String, _>("payload")?);
+            let payload = row.try_get::<String, _>("payload")?;
+            bytes += payload.len();
             if let Some(digest) = digests.get_mut(number) {
-                *digest = Some(PayloadDigest::of_stored(&payload));
+                *digest = Some(PayloadDigest::of_stored(&Payload::stored(payload)));
             }
         }
         drop(payloads);
         turn.end().await?;
-        for (row, digest) in batch.rows.iter_mut().zip(digests) {
+        for (row, digest) in rows.iter_mut().zip(digests) {
             row.digest = digest;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     async fn delete_letters(
@@ -240,7 +265,7 @@ impl PostgresRun {
             turn.end().await?;
             walk.announced_through = Some(timestamp(through)?);
         }
-        let keys = Keys::of(batch);
+        let keys = Keys::of(&batch.rows);
         let mut turn = self.setup.turn(&mut self.connection).await?;
         let changed = if !batch.is_empty() {
             let changed: i64 = sqlx::query_scalar(statement)
@@ -306,8 +331,7 @@ struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    fn of(batch: &'a ExpiredBatch) -> Self {
-        let rows = &batch.rows;
+    fn of(rows: &'a [ExpiredRow]) -> Self {
         Self {
             topics: rows.iter().map(|row| row.topic.as_str()).collect(),
             event_ids: rows.iter().map(|row| row.event_id.as_str()).collect(),

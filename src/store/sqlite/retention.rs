@@ -13,7 +13,7 @@ use crate::{
     domain::{Cursor, PayloadDigest, RetentionMode, RetentionRules, Timestamp},
     store::{
         Expired, ExpiredBatch, RetentionRun, RetentionStore, StoreFuture,
-        retention::{MetRow, Walks},
+        retention::{BATCH_BYTES_MAX, MetRow, Walks},
     },
 };
 use futures_util::TryStreamExt;
@@ -106,29 +106,43 @@ impl SqliteRun {
         batch.changes = changes;
         if walk.expiry.mode == RetentionMode::DropPayload && !batch.is_empty() {
             let after = walk.place.seq;
-            self.digest(&mut batch, after).await?;
+            let count = self.digest(&mut batch, after).await?;
+            if count < batch.rows.len() {
+                batch.end_after(count);
+                if let Some(walk) = self.walks.present() {
+                    walk.is_over = false;
+                }
+            }
         }
         Ok(Some(batch))
     }
 
-    /// Reads the payloads one by one, so that no more than one is held.
-    async fn digest(&mut self, batch: &mut ExpiredBatch, after: i64) -> Result<(), sqlx::Error> {
+    /// Reads the payloads one by one, so that no more than one is held, until there are enough for one batch, and says
+    /// of how many rows.
+    async fn digest(&mut self, batch: &mut ExpiredBatch, after: i64) -> Result<usize, sqlx::Error> {
+        let count = batch.rows.len();
         let rows = batch.rows.iter_mut();
         let mut chosen: HashMap<i64, &mut Option<PayloadDigest>> =
             rows.map(|row| (row.place.seq, &mut row.digest)).collect();
         let mut payloads = sqlx::query(
-            "select seq, payload from processed_events \
-             where seq > ? and seq <= ? and payload_digest is null",
+            "select seq, payload, octet_length(payload) as bytes from processed_events \
+             where seq > ? and seq <= ? and payload_digest is null order by seq",
         )
         .bind(after)
         .bind(batch.place.seq)
         .fetch(&mut self.connection);
+        let (mut digested, mut bytes) = (0, 0);
         while let Some(row) = payloads.try_next().await? {
             if let Some(digest) = chosen.get_mut(&row.try_get("seq")?) {
+                bytes += usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(usize::MAX);
                 **digest = Some(PayloadDigest::of_stored(&stored_payload(&row)?));
+                digested += 1;
+                if bytes >= BATCH_BYTES_MAX {
+                    return Ok(digested);
+                }
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// As on Postgres: of the oldest letters those whose time is over.
