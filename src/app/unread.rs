@@ -7,7 +7,10 @@ use actix_web::{
     HttpMessage,
     dev::ServiceRequest,
     error::PayloadError,
-    http::{ConnectionType, header::CONTENT_LENGTH},
+    http::{
+        ConnectionType,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    },
     web::Bytes,
 };
 use futures_util::{FutureExt, Stream};
@@ -41,6 +44,8 @@ pub(super) struct RequestBody {
 
 struct Shared {
     payload: Payload,
+    /// What may still be read of it, where actix-http takes all that follows for the body.
+    left_bytes: Option<usize>,
     read_bytes: usize,
     progress: Progress,
 }
@@ -68,19 +73,21 @@ impl RequestBody {
         if matches!(payload, Payload::None) {
             return None;
         }
+        let length = request.headers().get(CONTENT_LENGTH);
+        let declared_bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let shared = Rc::new(RefCell::new(Shared {
             payload,
+            left_bytes: asks_for_websocket(request).then(|| declared_bytes.unwrap_or(0)),
             read_bytes: 0,
             progress: Progress::Untouched,
         }));
         request.set_payload(Payload::Stream {
             payload: Box::pin(Reader(Rc::clone(&shared))),
         });
-        let length = request.headers().get(CONTENT_LENGTH);
         Some(Self {
             shared,
             arrived: Instant::now(),
-            declared_bytes: length.and_then(|length| length.to_str().ok()?.parse().ok()),
+            declared_bytes,
             is_expecting: request.head().expect(),
             is_last: request.head().connection_type() == ConnectionType::Close,
         })
@@ -91,6 +98,9 @@ impl RequestBody {
         let unread = Some(Unread(Rc::clone(&self.shared)));
         let (read_bytes, progress) = {
             let shared = self.shared.borrow();
+            if shared.left_bytes.is_some() {
+                return unread;
+            }
             (shared.read_bytes, shared.progress)
         };
         match progress {
@@ -122,6 +132,19 @@ impl RequestBody {
     }
 }
 
+/// Nobody here speaks it, so the request is one like any other (RFC 9110, section 7.8). actix-http would give
+/// whatever follows on the connection as its body, without an end.
+fn asks_for_websocket(request: &ServiceRequest) -> bool {
+    let headers = request.headers();
+    let mut wishes = headers.get_all(UPGRADE);
+    !headers.contains_key(TRANSFER_ENCODING)
+        && wishes.any(|wish| {
+            wish.as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"websocket")
+        })
+}
+
 /// Whether the body ends before it has so many bytes more.
 async fn read_on(body: &RefCell<Shared>, bytes_max: usize) -> bool {
     loop {
@@ -135,7 +158,15 @@ async fn read_on(body: &RefCell<Shared>, bytes_max: usize) -> bool {
 
 impl Shared {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        let polled = Pin::new(&mut self.payload).poll_next(context);
+        if self.left_bytes == Some(0) {
+            self.progress = Progress::Over;
+            return Poll::Ready(None);
+        }
+        let mut polled = Pin::new(&mut self.payload).poll_next(context);
+        if let (Some(left), Poll::Ready(Some(Ok(chunk)))) = (&mut self.left_bytes, &mut polled) {
+            chunk.truncate(*left);
+            *left -= chunk.len();
+        }
         self.progress = match &polled {
             Poll::Pending => Progress::Begun,
             Poll::Ready(Some(Ok(chunk))) => {

@@ -135,6 +135,41 @@ async fn over_tls_it_does_not_either() {
 }
 
 #[tokio::test]
+async fn who_would_rather_speak_websocket_is_answered_in_http() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let wish = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
+    let body = event("unread", "upgraded").to_string();
+    let (head, body) = Framing::Length.request("POST /publish", wish, body.as_bytes());
+    let publish = [head, body].concat();
+    for (request, status) in [
+        (publish.clone(), 200),
+        (
+            format!("GET /livez HTTP/1.1\r\nHost: x\r\n{wish}\r\n").into(),
+            200,
+        ),
+        (
+            format!("GET /nothing HTTP/1.1\r\nHost: x\r\n{wish}\r\n").into(),
+            404,
+        ),
+    ] {
+        let mut wire = Wire::open(app.address());
+        let sent = Instant::now();
+        // What is behind it is no part of its body, and is not answered, as the answer says.
+        wire.send([&request[..], HIDDEN.as_bytes()].concat());
+        wire.ends_with(status);
+        assert!(sent.elapsed() < Duration::from_secs(3), "it has waited");
+    }
+    // In pieces, as slow networks have them.
+    let mut wire = Wire::open(app.address());
+    for piece in publish.chunks(20) {
+        sleep(Duration::from_millis(1)).await;
+        wire.send(piece);
+    }
+    wire.ends_with(200);
+    assert_eq!(app.database().rows().await, 1);
+}
+
+#[tokio::test]
 async fn who_is_over_the_rate_or_has_no_token_keeps_the_connection() {
     let app = TestApp::builder(Engine::Sqlite).await;
     let app = app.set("RATE_LIMIT", 1).set("API_TOKENS", "secret");
