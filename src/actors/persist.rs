@@ -54,6 +54,8 @@ pub struct PersistSettings {
 const TURN_PATIENCE: Duration = Duration::from_millis(2);
 /// After a transaction that lost against another one: both try again, not at the same moment.
 const CONTENTION_PAUSE_MAX_MS: u64 = 10;
+/// Who loses after that long is locked out, as by another process that keeps SQLite's lock.
+const LOCKED_OUT_AFTER: Duration = Duration::from_secs(2);
 
 /// Stores one shard's requests.
 pub struct PersistActor {
@@ -69,8 +71,7 @@ pub struct PersistActor {
     /// Whether the present connection has stored something. One that was made and cannot write, as
     /// on a full disk, is as good as none.
     is_proven: bool,
-    /// Whether a connection was made and could not write, and nothing has been stored since: then
-    /// being connected again says nothing.
+    /// Whether it could not write, and nothing has been stored since: being connected says nothing then.
     is_refuted: bool,
     /// Requests that wait.
     queue: Queue,
@@ -242,11 +243,8 @@ impl PersistActor {
             Err(error @ StoreError::Contention(_)) => {
                 self.link = Link::Idle(writer);
                 let error = error.on_one_line();
-                tracing::debug!(
-                    shard = self.shard,
-                    error,
-                    "transaction lost against another one"
-                );
+                tracing::debug!(shard = self.shard, error, "lost to another transaction");
+                self.note_a_lock_out(&error);
                 let pause = rand::random_range(1..=CONTENTION_PAUSE_MAX_MS);
                 ctx.run_later(Duration::from_millis(pause), Self::proceed);
             }
@@ -260,6 +258,19 @@ impl PersistActor {
                 self.lose_connection(&error, ctx);
             }
         }
+    }
+
+    /// Who cannot have the lock is no better off than without a connection.
+    fn note_a_lock_out(&mut self, error: &str) {
+        let flight = self.flight.as_ref();
+        if flight.is_none_or(|flight| flight.took_off.elapsed() < LOCKED_OUT_AFTER) {
+            return;
+        }
+        if !mem::replace(&mut self.is_refuted, true) {
+            tracing::warn!(shard = self.shard, error, "locked out of the database");
+        }
+        self.status.set_connected(false);
+        self.queue.drop_abandoned();
     }
 
     fn answer(&mut self, receipts: GroupReceipts) {
@@ -406,8 +417,8 @@ impl PersistActor {
     }
 
     fn lose_connection(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        self.is_refuted = true;
         if !self.is_proven {
-            self.is_refuted = true;
             return self.has_not_connected(error, ctx);
         }
         tracing::warn!(

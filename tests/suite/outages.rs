@@ -1,6 +1,7 @@
 //! The database goes away and comes back: what is answered meanwhile, and that nothing is lost.
 
 use crate::support::{Client, Database, Engine, PostgresServer, TestApp, event, eventually};
+use sqlx::{Connection, SqliteConnection};
 use std::{
     sync::{
         Arc,
@@ -13,6 +14,8 @@ use tokio::task::JoinSet;
 /// No publish waits longer for its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
+/// A transaction waits three seconds for its turn, and is without it for two more before `/health` says so.
+const LOCK_OUT_MAX: Duration = Duration::from_secs(20);
 
 /// Publishes until it is told to stop, each event until it is stored; gives how many it sent.
 async fn publish_stubbornly(client: Client, topic: String, stop: Arc<AtomicBool>) -> usize {
@@ -134,3 +137,76 @@ async fn a_database_that_lets_in_and_stores_nothing_is_not_stormed(engine: Engin
 }
 
 on_both_engines!(a_database_that_lets_in_and_stores_nothing_is_not_stormed);
+
+async fn becomes(app: &TestApp, path: &str, status: u16) {
+    eventually(&format!("{path} is {status}"), LOCK_OUT_MAX, async || {
+        app.status(path).await == Some(status)
+    })
+    .await;
+}
+
+async fn a_file_to_lock() -> (TestApp, SqliteConnection) {
+    let app = TestApp::builder(Engine::Sqlite)
+        .await
+        .set("PUBLISH_TIMEOUT_MS", 3_000)
+        .start()
+        .await;
+    let other = SqliteConnection::connect(app.database().url()).await;
+    (app, other.unwrap())
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_has_locked_is_503_until_it_lets_go() {
+    let (app, mut other) = a_file_to_lock().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishing = publish_stubbornly(app.client(), "t".to_owned(), Arc::clone(&stop));
+    let publishing = tokio::spawn(publishing);
+    eventually("the load runs", ANSWER_MAX, async || {
+        app.database().rows().await > 10
+    })
+    .await;
+
+    let lock = other.begin_with("begin immediate").await.unwrap();
+    becomes(&app, "/readyz", 503).await;
+    becomes(&app, "/health", 503).await;
+    // New attempts, of which each waits for the lock again, make it no better in between.
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        for path in ["/readyz", "/health"] {
+            let answer = app.get(path).await;
+            assert_eq!(answer.status, 503, "{path}: {}", answer.text);
+            assert!(!answer.header("retry-after").is_empty());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(app.status("/livez").await, Some(200));
+
+    let before = app.database().rows().await;
+    lock.rollback().await.unwrap();
+    becomes(&app, "/readyz", 200).await;
+    becomes(&app, "/health", 200).await;
+    eventually("the load goes on", ANSWER_MAX, async || {
+        app.database().rows().await > before + 10
+    })
+    .await;
+    stop.store(true, Ordering::SeqCst);
+    let sent = publishing.await.unwrap();
+    let stats = app.assert_counters_are_exact().await;
+    assert_eq!(stats["unique_processed_count"], sent);
+}
+
+#[tokio::test]
+async fn a_locked_file_is_ready_again_although_nobody_publishes_any_more() {
+    let (app, mut other) = a_file_to_lock().await;
+    let lock = other.begin_with("begin immediate").await.unwrap();
+    app.publish(&event("t", "meanwhile")).await.problem(503);
+    becomes(&app, "/readyz", 503).await;
+    becomes(&app, "/health", 503).await;
+    lock.rollback().await.unwrap();
+    becomes(&app, "/readyz", 200).await;
+    becomes(&app, "/health", 200).await;
+    // To find out, it has stored what it had not promised.
+    let again = app.publish(&event("t", "meanwhile")).await.ok();
+    assert_eq!(again["outcome"], "duplicate");
+    app.assert_counters_are_exact().await;
+}
