@@ -7,7 +7,9 @@ use crate::{
         IngestClient, PersistActor, PersistSettings, RestartPolicy, RetentionActor,
         RetentionSettings, Roster, SharedCounts, StatsActor, StatsClient, Turns,
     },
-    bridge::{BridgeSettings, BrokerClient, BrokerNodes, RedisBridgeActor, StreamNames},
+    bridge::{
+        BridgeSettings, BrokerClient, BrokerNodes, EntryLimit, RedisBridgeActor, StreamNames,
+    },
     config::{Config, RedisUrl},
     http::Broker,
     store::Store,
@@ -177,12 +179,12 @@ fn bridge(
     let settings = BridgeSettings {
         streams: names.spread(config.broker_streams),
         takeover_after: Duration::from_millis(config.broker_takeover_ms),
-        entry_bytes_max: config.max_body_bytes,
+        entry_limit: EntryLimit::new(config.max_body_bytes),
     };
     let status = ActorStatus::new(ActorKind::RedisBridge, None);
     let entries_in_flight = Arc::new(AtomicUsize::new(0));
     let broker = Broker {
-        client: BrokerClient::new(&nodes, &settings.streams, config.broker_replicas_ack),
+        client: BrokerClient::new(&nodes, &settings, config.broker_replicas_ack),
         bridge: status.clone(),
         entries_in_flight: Arc::clone(&entries_in_flight),
     };

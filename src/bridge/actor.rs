@@ -2,6 +2,7 @@
 //! the actors.
 
 use super::{
+    entry::EntryLimit,
     names::StreamNames,
     nodes::BrokerNodes,
     session::{BATCHES_IN_FLIGHT_MAX, Session},
@@ -18,9 +19,6 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// The field of an entry that holds the event.
-pub(super) const EVENT_FIELD: &str = "event";
-
 /// The numbers and names of the bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeSettings {
@@ -29,8 +27,8 @@ pub struct BridgeSettings {
     /// An entry that another consumer has held for that long without acknowledging it is taken
     /// over. Looked for twice in that time.
     pub takeover_after: Duration,
-    /// A larger entry becomes a dead letter.
-    pub entry_bytes_max: usize,
+    /// A larger entry becomes a dead letter, and is not appended either.
+    pub entry_limit: EntryLimit,
 }
 
 /// Reads the broker's streams.

@@ -1,7 +1,13 @@
 //! What HTTP holds of the broker: append events to one of its streams, and ask how much waits there.
 
-use super::{link::Link, names::StreamNames, nodes::BrokerNodes};
-use crate::{domain::Event, wire};
+use super::{
+    actor::BridgeSettings,
+    entry::{self, EVENT_FIELD, EntryLimit},
+    link::Link,
+    names::StreamNames,
+    nodes::BrokerNodes,
+};
+use crate::domain::Event;
 use futures_util::future::join_all;
 use redis::{Pipeline, RedisError, Value};
 use std::{
@@ -56,6 +62,7 @@ pub struct Depth {
 #[derive(Clone)]
 pub struct BrokerClient {
     streams: Arc<[Stream]>,
+    entry_limit: EntryLimit,
     is_cluster: bool,
     replicas_ack: u32,
     /// The stream that the next append begins with.
@@ -71,9 +78,10 @@ struct Stream {
 }
 
 impl BrokerClient {
-    /// A client that connects when it is first used, and again whenever it has to. An append is
-    /// acknowledged when so many replicas of its node have it, too.
-    pub fn new(nodes: &BrokerNodes, streams: &[StreamNames], replicas_ack: u32) -> Self {
+    /// A client that connects when it is first used, and again whenever it has to. It appends to the
+    /// streams that a bridge of these settings reads. An append is acknowledged when so many replicas
+    /// of its node have it, too.
+    pub fn new(nodes: &BrokerNodes, settings: &BridgeSettings, replicas_ack: u32) -> Self {
         let stream = |names: &StreamNames| Stream {
             key: names.stream.clone(),
             appending: Link::new(nodes.clone(), &names.stream, APPEND_TIMEOUT),
@@ -81,11 +89,19 @@ impl BrokerClient {
             avoided_until: Mutex::new(None),
         };
         Self {
-            streams: streams.iter().map(stream).collect(),
+            streams: settings.streams.iter().map(stream).collect(),
+            entry_limit: settings.entry_limit,
             is_cluster: nodes.is_cluster(),
             replicas_ack,
             next: Arc::new(AtomicUsize::new(0)),
         }
+    }
+
+    /// Whether the bridge would take all of the events from a stream. Others must not be appended: they
+    /// would become dead letters.
+    pub fn takes(&self, events: &[Event]) -> bool {
+        let mut events = events.iter();
+        events.all(|event| self.entry_limit.takes_event(event))
     }
 
     /// Appends all of the events to one stream, or none of them to any. When it returns, Redis has
@@ -221,8 +237,8 @@ fn appends(stream: &str, events: &[Event]) -> Pipeline {
             .cmd("XADD")
             .arg(stream)
             .arg("*")
-            .arg(super::actor::EVENT_FIELD)
-            .arg(wire::event_to_json(event))
+            .arg(EVENT_FIELD)
+            .arg(entry::text_of(event))
             .ignore();
     }
     pipeline

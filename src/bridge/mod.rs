@@ -17,6 +17,7 @@
 
 mod actor;
 mod client;
+mod entry;
 mod link;
 mod names;
 mod nodes;
@@ -25,5 +26,6 @@ mod stream;
 
 pub use actor::{BridgeSettings, Pause, RedisBridgeActor};
 pub use client::{BrokerClient, BrokerError, Depth};
+pub use entry::EntryLimit;
 pub use names::StreamNames;
 pub use nodes::BrokerNodes;

@@ -2,7 +2,8 @@
 //! something fails. Run by the bridge actor, one for each stream.
 
 use super::{
-    actor::{Bridge, EVENT_FIELD},
+    actor::Bridge,
+    entry::{self, EVENT_FIELD},
     names::StreamNames,
     stream::{Entry, StreamConnection},
 };
@@ -222,8 +223,9 @@ impl Session<'_> {
                 .collect();
             return Err(letter("the entry has no field named event", &joined));
         };
-        if json.len() > self.bridge.settings.entry_bytes_max {
-            let max = self.bridge.settings.entry_bytes_max;
+        let limit = self.bridge.settings.entry_limit;
+        if !limit.takes(json) {
+            let max = limit.bytes_max();
             return Err(letter(
                 &format!("the event has more than {max} bytes"),
                 json,
@@ -244,7 +246,7 @@ impl Session<'_> {
         }
         let mut letters = Vec::new();
         for (id, event) in events {
-            let json = wire::event_to_json(&event);
+            let json = entry::text_of(&event);
             if self.append_batch(vec![event]).await.is_err() {
                 let reason = "the database refused the event";
                 letters.push(NewDeadLetter::new(self.origin(&id), reason, &json));

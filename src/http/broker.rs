@@ -54,9 +54,16 @@ impl Broker {
     }
 }
 
+/// The broker that a request may be queued in, whole. One with an event that the bridge would make a dead
+/// letter is for the database alone, as all are where there is no broker.
+pub(super) fn for_batch<'a>(state: &'a HttpState, batch: &EventBatch) -> Option<&'a Broker> {
+    let broker = state.broker.as_ref()?;
+    broker.client.takes(batch.events()).then_some(broker)
+}
+
 /// How long to wait for the database, so that there is time left to queue instead.
-pub(super) fn time_for_database(state: &HttpState, time: Duration) -> Duration {
-    match state.broker {
+pub(super) fn time_for_database(broker: Option<&Broker>, time: Duration) -> Duration {
+    match broker {
         Some(_) => time.saturating_sub(RESERVED_FOR_BROKER),
         None => time,
     }
@@ -64,11 +71,12 @@ pub(super) fn time_for_database(state: &HttpState, time: Duration) -> Duration {
 
 /// The broker, where it is to be used at once: it was asked for, or the database is away.
 pub(super) fn instead_of_database<'a>(
+    broker: Option<&'a Broker>,
     preferences: &Preferences,
-    state: &'a HttpState,
+    state: &HttpState,
     batch: &EventBatch,
 ) -> Option<(&'a Broker, Reason)> {
-    let broker = state.broker.as_ref()?;
+    let broker = broker?;
     if preferences.respond_async {
         return Some((broker, Reason::Preferred));
     }
@@ -78,11 +86,12 @@ pub(super) fn instead_of_database<'a>(
 
 /// Waits for the database; gives it up early where there is a broker and the database is away.
 pub(super) async fn unless_outage(
+    broker: Option<&Broker>,
     state: &HttpState,
     batch: &EventBatch,
     append: impl Future<Output = Result<Vec<Receipt>, AppendError>>,
 ) -> Result<Vec<Receipt>, AppendError> {
-    if state.broker.is_none() {
+    if broker.is_none() {
         return append.await;
     }
     let outage = async {

@@ -155,15 +155,16 @@ enum Stored {
     Later(HttpResponse),
 }
 
-/// Stores a publish in the database; or in the broker's stream, where there is one and the client
-/// prefers it or the database is out of reach.
+/// Stores a publish in the database; or in the broker's stream, where there is one that takes
+/// it and the client prefers it or the database is out of reach.
 async fn store(
     state: &HttpState,
     arrival: &Arrival,
     batch: &Arc<EventBatch>,
     bytes: BytesPermit,
 ) -> Result<Stored, ApiError> {
-    let instead = broker::instead_of_database(&arrival.preferences, state, batch);
+    let broker = broker::for_batch(state, batch);
+    let instead = broker::instead_of_database(broker, &arrival.preferences, state, batch);
     if let Some((broker, reason)) = instead {
         let queued = queue(state, broker, arrival, batch, reason).await;
         // A preference may be ignored, and is where the broker fails and the database does not.
@@ -175,11 +176,11 @@ async fn store(
         .ingest
         .admission()
         .admit(batch.events().len(), bytes)?;
-    let time = broker::time_for_database(state, state.limits.publish_timeout);
+    let time = broker::time_for_database(broker, state.limits.publish_timeout);
     let deadline = arrival.started + time;
     let append = state.ingest.append(Arc::clone(batch), permit, deadline);
-    let appended = broker::unless_outage(state, batch, append).await;
-    match (appended, &state.broker) {
+    let appended = broker::unless_outage(broker, state, batch, append).await;
+    match (appended, broker) {
         (Ok(receipts), _) => {
             let took = arrival.started.elapsed();
             state.dashboard.publish_times().add(took);

@@ -35,6 +35,7 @@ mod overload;
 mod pages;
 mod process;
 mod publisher;
+mod queued;
 mod rates;
 mod reading;
 mod reference;
