@@ -4,10 +4,12 @@
 use crate::{
     events::Source,
     meters::{Cpu, Meters},
+    pace::{self, Beats},
     wire::{Protocol, Wire},
 };
 use anyhow::{Result, ensure};
 use std::{
+    iter,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -93,9 +95,16 @@ pub(crate) async fn run(
     let from = Instant::now() + clock.warmup;
     let until = from + clock.measured;
     let mut publishers = JoinSet::new();
-    for (place, connection) in (0..shape.connections).zip(connections) {
+    let beats = shape.pace.map(|pace| pace::start(pace, shape.connections));
+    let beats = beats
+        .into_iter()
+        .flatten()
+        .map(Some)
+        .chain(iter::repeat_with(|| None));
+    for (connection, beats) in connections.into_iter().zip(beats) {
         let publisher = Publisher {
             connection,
+            beats,
             shape,
             source: Arc::clone(source),
             events: Vec::new(),
@@ -105,7 +114,7 @@ pub(crate) async fn run(
             account: Account::default(),
             measured: Measured::default(),
         };
-        publishers.spawn(publisher.run(place));
+        publishers.spawn(publisher.run());
     }
     sleep_until(from.into()).await;
     let before = meters.read()?;
@@ -151,6 +160,8 @@ impl Account {
 /// One connection, and what came of it.
 struct Publisher {
     connection: Wire,
+    /// Where it is paced.
+    beats: Option<Beats>,
     shape: Shape,
     source: Arc<Source>,
     events: Vec<u8>,
@@ -163,33 +174,29 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn run(mut self, place: u32) -> Self {
-        let pause = self.shape.pace.map(|requests_per_second| {
-            Duration::from_secs_f64(f64::from(self.shape.connections) / requests_per_second)
-        });
-        // Paced connections take turns evenly instead of all at once.
-        let mut due = Instant::now() + pause.unwrap_or_default() * place / self.shape.connections;
+    async fn run(mut self) -> Self {
+        let mut was_free = Instant::now();
         loop {
             self.prepare();
-            if pause.is_some() {
-                sleep_until(due.into()).await;
-            }
+            let due = match &mut self.beats {
+                Some(beats) => beats.recv().await,
+                None => None,
+            };
             let now = Instant::now();
             if now >= self.until {
                 return self;
             }
-            // The timer wakes up to a millisecond late, which is no fault of the server. A request
-            // that the one before has kept waiting counts from when it was due.
-            let is_kept_waiting = pause.is_some() && now > due + Duration::from_millis(2);
-            let sent = if is_kept_waiting { due } else { now };
-            if let Err(error) = self.publish(sent).await {
+            // How late this thread is to send it is no fault of the server. A request that the one before has
+            // kept waiting counts from when it was due.
+            let kept_waiting = due.filter(|due| *due < was_free);
+            if let Err(error) = self.publish(kept_waiting.unwrap_or(now)).await {
                 self.account.failures += 1;
                 self.account
                     .first_failure
                     .get_or_insert_with(|| format!("{error:#}"));
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
-            due += pause.unwrap_or_default();
+            was_free = Instant::now();
         }
     }
 

@@ -13,6 +13,7 @@ mod http;
 mod latency;
 mod load;
 mod meters;
+mod pace;
 mod peers;
 mod plots;
 mod pooler;
