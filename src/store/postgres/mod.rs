@@ -89,6 +89,10 @@ pub(super) fn open(addresses: Addresses<'_>, options: StoreOptions) -> Result<St
             // A connection that hangs in a transaction would hold its keys and its readers for ever.
             ("idle_in_transaction_session_timeout", "10s"),
             ("tcp_user_timeout", "10s"),
+            // Nor need one whose client the network took away keep its place for hours.
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
             ("client_connection_check_interval", "1s"),
             ("jit", "off"),
         ])
