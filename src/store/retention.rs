@@ -9,9 +9,9 @@ use crate::domain::{Cursor, Expiry, PayloadDigest, RetentionMode, RetentionRules
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, fmt::Write as _, ops::AddAssign};
 
-/// When so many bytes of payloads have been read for a batch, it ends: it has to be read within the time that a
+/// When so many bytes of payloads have been read for a batch, it ends: it has to be read in a part of the time that a
 /// statement may take.
-pub(super) const BATCH_BYTES_MAX: usize = 16 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Rows whose time is over, and how far the log has been looked at with them.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ const LOCK: (i32, i32) = (0x6f6e_6372, 0);
 const ROLE: &str = "retention";
 
 /// Rows whose payloads are read at first, before their size is known; of the largest that is a moment's work.
-const DIGESTED_MIN: usize = 16;
+const DIGESTED_MIN: usize = 4;
 
 pub(super) struct PostgresRetention(pub(super) Arc<Database>);
 
