@@ -11,7 +11,9 @@ use super::{
 use crate::{
     actors::Cast,
     config::{Config, Scope},
-    http::{self, AccessRules, HttpState, RateLimiter, Token, TokenScope, TrustedProxies},
+    http::{
+        self, AccessRules, HeldBack, HttpState, RateLimiter, Token, TokenScope, TrustedProxies,
+    },
     tls::ServedCertificate,
 };
 use actix_http::{Extensions, HttpService, Protocol, error::DispatchError};
@@ -43,9 +45,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
+/// Before an answer that is [`HeldBack`]. Nothing but the connection waits with it.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 /// The longest a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -222,6 +226,9 @@ fn application(
             };
             async move {
                 let mut response = response.await?;
+                if response.response().extensions().contains::<HeldBack>() {
+                    sleep(REFUSAL_PAUSE).await;
+                }
                 // No browser is to make a page of what is said to be none.
                 let nosniff = HeaderValue::from_static("nosniff");
                 response

@@ -22,6 +22,11 @@ use utoipa::ToSchema;
 /// Seconds after which a client may try again: what overload and a short outage need.
 const RETRY_AFTER_S: &str = "1";
 
+/// In the extensions of an answer that is given after a pause, as the service is overloaded: who is refused at once
+/// may ask at once again, and to refuse takes nearly as long as to store.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldBack;
+
 /// Everything that a request can be refused with.
 #[derive(Debug)]
 pub(super) enum ApiError {
@@ -285,6 +290,9 @@ impl ResponseError for ApiError {
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
+        }
+        if matches!(self, Self::Overloaded) {
+            response.extensions_mut().insert(HeldBack);
         }
         let problem = Problem {
             r#type: format!("urn:oncelog:problem:{name}").into(),

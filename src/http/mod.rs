@@ -30,6 +30,7 @@ pub use auth::{AccessRules, Token, TokenScope};
 pub use broker::Broker;
 pub use dashboard::{Dashboard, watch};
 pub use encoding::Decoders;
+pub use error::HeldBack;
 pub use forwarded::TrustedProxies;
 pub use hosts::AllowedHosts;
 pub use lifecycle::Lifecycle;
