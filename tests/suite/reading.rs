@@ -229,7 +229,7 @@ async fn a_page_larger_than_the_largest_is_cut(engine: Engine) {
 
 /// Small as they are sent, and on Postgres of four megabytes each as they are read: the largest that is taken.
 async fn pages_of_large_events_end_early_and_lead_on(engine: Engine) {
-    const COUNT: usize = 40;
+    const COUNT: usize = 16;
     let app = TestApp::builder(engine)
         .await
         .set("DATABASE_STATEMENT_TIMEOUT_MS", 2_000)
