@@ -9,9 +9,13 @@
 //! requests in `queue`, `retries` or `flight`; after the restart the flight is settled (did it
 //! commit?) and goes on. So a crash is a wait for those who are in flight, and nothing else.
 
+mod reach;
 mod transaction;
 
-use self::transaction::{sabotage, store_group};
+use self::{
+    reach::Reach,
+    transaction::{sabotage, store_group},
+};
 use super::{
     client::AppendError,
     messages::{Append, Committed, Crash, CrashPoint, Job},
@@ -54,8 +58,6 @@ pub struct PersistSettings {
 const TURN_PATIENCE: Duration = Duration::from_millis(2);
 /// After a transaction that lost against another one: both try again, not at the same moment.
 const CONTENTION_PAUSE_MAX_MS: u64 = 10;
-/// Who loses after that long is locked out, as by another process that keeps SQLite's lock.
-const LOCKED_OUT_AFTER: Duration = Duration::from_secs(2);
 
 /// Stores one shard's requests.
 pub struct PersistActor {
@@ -66,13 +68,7 @@ pub struct PersistActor {
     turns: Turns,
     stats: Addr<StatsActor>,
     link: Link,
-    /// Attempts to connect, and to store, that have failed since something was stored.
-    failed_attempts: u32,
-    /// Whether the present connection has stored something. One that was made and cannot write, as
-    /// on a full disk, is as good as none.
-    is_proven: bool,
-    /// Whether it could not write, and nothing has been stored since: being connected says nothing then.
-    is_refuted: bool,
+    reach: Reach,
     /// Requests that wait.
     queue: Queue,
     /// Parts of a group that failed as a whole; each is tried before the queue.
@@ -132,14 +128,12 @@ impl PersistActor {
     ) -> Self {
         Self {
             shard,
+            reach: Reach::new(shard, status.clone()),
             status,
             settings,
             writers,
             stats,
             link: Link::Down,
-            failed_attempts: 0,
-            is_proven: false,
-            is_refuted: false,
             queue: turns.queue(shard),
             retries: VecDeque::new(),
             flight: None,
@@ -167,9 +161,7 @@ impl PersistActor {
         }
         let turn = self.turn.take();
         let Some(flight) = &self.flight else {
-            // Nothing is left to find out with: the next request will tell.
-            self.is_refuted = false;
-            self.status.set_connected(true);
+            self.reach.has_nothing_to_store();
             return self.crash_if_idle(ctx);
         };
         let Link::Idle(writer) = mem::replace(&mut self.link, Link::Busy) else {
@@ -233,18 +225,16 @@ impl PersistActor {
         match result {
             Ok(receipts) => {
                 self.link = Link::Idle(writer);
-                self.is_proven = true;
-                self.failed_attempts = 0;
-                self.is_refuted = false;
-                self.status.set_connected(true);
+                self.reach.has_stored();
                 self.answer(receipts);
                 self.proceed(ctx);
             }
             Err(error @ StoreError::Contention(_)) => {
                 self.link = Link::Idle(writer);
-                let error = error.on_one_line();
-                tracing::debug!(shard = self.shard, error, "lost to another transaction");
-                self.note_a_lock_out(&error);
+                let time = self.flight.as_ref().map(|flight| flight.took_off.elapsed());
+                if self.reach.has_lost_to_another(&error, time) {
+                    self.queue.drop_abandoned();
+                }
                 let pause = rand::random_range(1..=CONTENTION_PAUSE_MAX_MS);
                 ctx.run_later(Duration::from_millis(pause), Self::proceed);
             }
@@ -258,19 +248,6 @@ impl PersistActor {
                 self.lose_connection(&error, ctx);
             }
         }
-    }
-
-    /// Who cannot have the lock is no better off than without a connection.
-    fn note_a_lock_out(&mut self, error: &str) {
-        let flight = self.flight.as_ref();
-        if flight.is_none_or(|flight| flight.took_off.elapsed() < LOCKED_OUT_AFTER) {
-            return;
-        }
-        if !mem::replace(&mut self.is_refuted, true) {
-            tracing::warn!(shard = self.shard, error, "locked out of the database");
-        }
-        self.status.set_connected(false);
-        self.queue.drop_abandoned();
     }
 
     fn answer(&mut self, receipts: GroupReceipts) {
@@ -357,7 +334,7 @@ impl PersistActor {
         };
         let mut jobs = flight.jobs;
         let mut all = self.retries.iter().flatten().chain(&jobs);
-        if self.is_refuted && all.all(Job::is_abandoned) && self.queue.is_abandoned() {
+        if self.reach.is_refuted() && all.all(Job::is_abandoned) && self.queue.is_abandoned() {
             jobs.truncate(1);
         } else {
             jobs.retain(|job| !job.is_abandoned());
@@ -383,50 +360,26 @@ impl PersistActor {
     }
 
     fn has_connected(&mut self, writer: Box<dyn EventWriter>, ctx: &mut Context<Self>) {
-        tracing::info!(
-            shard = self.shard,
-            failed_attempts = self.failed_attempts,
-            "connected to the database"
-        );
         self.link = Link::Idle(writer);
-        self.is_proven = false;
-        if !self.is_refuted {
-            self.status.set_connected(true);
-        }
+        self.reach.has_connected();
         self.proceed(ctx);
     }
 
     fn has_not_connected(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
         self.link = Link::Connecting;
-        self.status.set_connected(false);
         let settings = self.settings;
-        let doublings = self.failed_attempts.min(16);
+        let doublings = self.reach.has_failed(error).min(16);
         let pause =
             (settings.reconnect_pause_min * (1 << doublings)).min(settings.reconnect_pause_max);
-        if self.failed_attempts == 0 {
-            tracing::warn!(
-                shard = self.shard,
-                error = error.on_one_line(),
-                "database is out of reach, trying again until it is back"
-            );
-        }
-        self.failed_attempts = self.failed_attempts.saturating_add(1);
         // Their senders have had a 503: what waits on must not hold their permits.
         self.queue.drop_abandoned();
         ctx.run_later(pause, Self::connect);
     }
 
     fn lose_connection(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
-        self.is_refuted = true;
-        if !self.is_proven {
+        if !self.reach.has_lost(error) {
             return self.has_not_connected(error, ctx);
         }
-        tracing::warn!(
-            shard = self.shard,
-            error = error.on_one_line(),
-            "lost the database connection"
-        );
-        self.status.set_connected(false);
         self.link = Link::Down;
         self.connect(ctx);
     }
