@@ -4,7 +4,7 @@ use crate::domain::StoredEvent;
 use futures_util::{Stream, TryStreamExt};
 use std::pin::pin;
 
-/// A page that has reached so many bytes ends there, as long as it has an event. Postgres may have to write a
+/// A page ends before the event that would bring it over so many bytes, unless that is its first. Postgres may have to write a
 /// payload out to many times what it was sent as, and whoever asks for a thousand of them would never see one.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 

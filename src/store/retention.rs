@@ -32,14 +32,6 @@ impl ExpiredBatch {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
-
-    /// Leaves what comes behind so many rows for the next batch.
-    pub(super) fn end_after(&mut self, rows: usize) {
-        self.rows.truncate(rows);
-        if let Some(last) = self.rows.last() {
-            self.place = last.place;
-        }
-    }
 }
 
 /// One of them.
@@ -126,6 +118,20 @@ impl Walks {
 
     pub(super) fn present(&mut self) -> Option<&mut Walk> {
         self.0.front_mut()
+    }
+
+    /// Leaves what a batch has behind so many rows for the next one.
+    pub(super) fn end_batch_after(&mut self, rows: usize, batch: &mut ExpiredBatch) {
+        if rows == batch.rows.len() {
+            return;
+        }
+        batch.rows.truncate(rows);
+        if let Some(last) = batch.rows.last() {
+            batch.place = last.place;
+        }
+        if let Some(walk) = self.present() {
+            walk.is_over = false;
+        }
     }
 
     /// So many rows of a batch were changed. Where that is not all of them the walk looks again.

@@ -166,7 +166,6 @@ async fn running(reading: &mut Reading<'_>) -> Result<(i64, i64), sqlx::Error> {
 // One statement for each index and direction: a planner that has to guess whether a parameter is
 // null cannot choose an index by it. `txn` is bounded beside the row comparison because the
 // indexes hold no `seq`.
-
 //
 // What a page holds is found and put in order first, and only its payloads are written out, one after the other as
 // they are sent. In one select Postgres writes those of a whole transaction before it puts them in order.

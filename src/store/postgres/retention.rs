@@ -162,12 +162,7 @@ impl PostgresRun {
         let is_digested_now = !self.database.options.is_citus && !batch.is_empty();
         if walk.expiry.mode == RetentionMode::DropPayload && is_digested_now {
             let count = self.digest(&mut batch.rows).await?;
-            if count < batch.rows.len() {
-                batch.end_after(count);
-                if let Some(walk) = self.walks.present() {
-                    walk.is_over = false;
-                }
-            }
+            self.walks.end_batch_after(count, &mut batch);
         }
         Ok(Some(batch))
     }

@@ -107,12 +107,7 @@ impl SqliteRun {
         if walk.expiry.mode == RetentionMode::DropPayload && !batch.is_empty() {
             let after = walk.place.seq;
             let count = self.digest(&mut batch, after).await?;
-            if count < batch.rows.len() {
-                batch.end_after(count);
-                if let Some(walk) = self.walks.present() {
-                    walk.is_over = false;
-                }
-            }
+            self.walks.end_batch_after(count, &mut batch);
         }
         Ok(Some(batch))
     }

@@ -185,7 +185,7 @@ async fn three_times_what_it_can_do_is_refused_and_costs_nothing_of_what_it_does
     };
     const CAPACITY: f64 = 5.0;
     const DURING: Duration = Duration::from_secs(8);
-    const REFUSAL_MAX: Duration = Duration::from_secs(2);
+    const REFUSAL_MAX: Duration = Duration::from_secs(1);
     let builder = TestApp::builder(Engine::Postgres).await;
     let app = builder
         .set("PERSIST_ACTORS", 1)
