@@ -13,11 +13,13 @@ const UNFOLDED_MAX: u32 = 256;
 const UNFOLDED_LATE: u32 = 8 * UNFOLDED_MAX;
 
 const ROLE: &str = "fold";
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     // As a writer's.
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    // It would read all that was deleted since the last vacuum, each time; an index scan marks what it finds dead.
+    ("enable_bitmapscan", "off"),
 ];
 
 /// The connection, once it was needed.
@@ -154,9 +156,9 @@ pub(super) async fn fold(
          insert into topic_stats as s \
              (topic, slot, unique_count, duplicate_count, last_stored_at) \
          select t.topic, $1, sum(t.unique_count), sum(t.duplicate_count), \
-                max(d.stored_at) filter (where t.unique_count > 0) \
-         from d cross join unnest(d.topics, d.unique_counts, d.duplicate_counts) \
-              as t (topic, unique_count, duplicate_count) \
+                max(t.stored_at) filter (where t.unique_count > 0) \
+         from (select unnest(topics) as topic, unnest(unique_counts) as unique_count, \
+                      unnest(duplicate_counts) as duplicate_count, stored_at from d) as t \
          group by t.topic order by t.topic collate \"C\" \
          on conflict (topic, slot) do update set \
              unique_count = s.unique_count + excluded.unique_count, \

@@ -47,3 +47,31 @@ async fn a_writer_goes_on_while_nothing_can_be_summed_up_and_nothing_is_counted_
     .await;
     assert_eq!(counted().await, stored);
 }
+
+/// What was deleted stays in the index until the table is vacuumed; summing up is not to take longer each time.
+#[tokio::test]
+async fn what_has_been_summed_up_is_not_read_again_and_again() {
+    const SUMMED_UP: i64 = 2_500;
+    let database = Database::create(Engine::Postgres).await;
+    let store = open(database.url());
+    let mut writer = store.writers.connect(0).await.unwrap();
+    database
+        .execute("alter table topic_deltas set (autovacuum_enabled = false)")
+        .await;
+    let mut stored = 0;
+    let summed_up = "select n_tup_del from pg_stat_user_tables where relname = 'topic_deltas'";
+    eventually("enough is summed up", PATIENCE, async || {
+        for _ in 0..MANY {
+            stored += 1;
+            let group = [batch(vec![event("t", &stored.to_string(), "x")])];
+            append(&mut *writer, &group).await;
+        }
+        database.number(summed_up).await >= SUMMED_UP
+    })
+    .await;
+    // Both are told of at once. As a row, and once more to see that it is gone.
+    let readings = "select idx_tup_read / n_tup_del from pg_stat_user_tables \
+                    join pg_stat_user_indexes using (relid) \
+                    where pg_stat_user_tables.relname = 'topic_deltas'";
+    assert!(database.number(readings).await < 3);
+}
