@@ -51,6 +51,11 @@ impl Admission {
         }
     }
 
+    /// Whether not even one event would be let in right now.
+    pub fn is_full(&self) -> bool {
+        self.events.available_permits() == 0
+    }
+
     /// Lets a request in, now or not at all.
     ///
     /// # Errors
@@ -148,10 +153,13 @@ mod tests {
         bytes.shrink(30);
         assert_eq!(door.bytes_in_flight(), 70);
         bytes.grow(30).unwrap();
-        let permit = door.admit(10, bytes).unwrap();
+        let permit = door.admit(9, bytes).unwrap();
+        assert!(!door.is_full());
+        let last = door.admit(1, door.bytes_permit()).unwrap();
+        assert!(door.is_full());
         assert!(door.admit(1, door.bytes_permit()).is_err());
         assert_eq!((door.events_in_flight(), door.bytes_in_flight()), (10, 100));
-        drop(permit);
+        drop((permit, last));
         assert_eq!((door.events_in_flight(), door.bytes_in_flight()), (0, 0));
     }
 }

@@ -69,6 +69,7 @@ pub(super) async fn one(
     let arrival = Arrival::of(&request, &state, Shape::Single)?;
     let format = media::of_event(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
+    refuse_if_full(&state)?;
     let event = read_event(format, &request, bytes).map_err(|error| refuse(&state, error))?;
     let batch = Arc::new(EventBatch::single(event));
     let answer = match store(&state, &arrival, &batch, permit).await? {
@@ -86,6 +87,7 @@ pub(super) async fn batch(
     let arrival = Arrival::of(&request, &state, Shape::Batch)?;
     let format = media::of_batch(&request)?;
     let (bytes, permit) = body::read(&request, payload, &state).await?;
+    refuse_if_full(&state)?;
     let batch = read_batch(format, bytes).map_err(|error| refuse(&state, error))?;
     arrival.caller.bring(batch.events().len() - 1)?;
     let batch = Arc::new(batch);
@@ -94,6 +96,14 @@ pub(super) async fn batch(
         Stored::Later(queued) => return Ok(queued),
     };
     Ok(arrival.represented(answer))
+}
+
+/// Before the events are read, which takes most of the time that a refusal costs. A broker may take them.
+fn refuse_if_full(state: &HttpState) -> Result<(), ApiError> {
+    if state.broker.is_none() && state.ingest.admission().is_full() {
+        return Err(ApiError::Overloaded);
+    }
+    Ok(())
 }
 
 fn read_event(format: EventFormat, request: &HttpRequest, body: Bytes) -> Result<Event, WireError> {
