@@ -37,6 +37,8 @@ pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// Before a second attempt to connect; doubles up to the next.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A session that ends sooner has done nothing of use: what it is about, Redis refuses.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
 /// Before an event is handed to a database again that did not take it in time.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -46,22 +48,37 @@ pub(super) struct Session<'a> {
     pub(super) names: &'a StreamNames,
 }
 
+/// How far a session has come.
+#[derive(Default)]
+struct Progress {
+    /// Whether the one before had connected, and came to nothing all the same.
+    is_doubtful: bool,
+    has_connected: bool,
+    is_proven: bool,
+}
+
 impl Session<'_> {
     /// One session after the other, for ever.
     pub(super) async fn keep_up(&self) -> Infallible {
         let mut pause = RECONNECT_PAUSE_MIN;
-        let mut is_first_failure = true;
+        let mut said = None;
+        let mut progress = Progress::default();
         loop {
-            let mut has_connected = false;
-            let Err(error) = self.hold(&mut has_connected).await;
-            if has_connected {
+            progress = Progress {
+                is_doubtful: progress.has_connected && !progress.is_proven,
+                ..Progress::default()
+            };
+            let Err(error) = self.hold(&mut progress).await;
+            if progress.is_proven {
                 pause = RECONNECT_PAUSE_MIN;
-                is_first_failure = true;
+                said = None;
             }
-            if is_first_failure {
+            // Once for each way in which it fails.
+            let why = Some(error.to_string());
+            if said != why {
                 let stream = &self.names.stream;
                 tracing::warn!(%error, stream, "lost the broker, trying again until it is back");
-                is_first_failure = false;
+                said = why;
             }
             sleep(pause).await;
             pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
@@ -69,25 +86,39 @@ impl Session<'_> {
     }
 
     /// Reads, stores and acknowledges until something fails.
-    async fn hold(&self, has_connected: &mut bool) -> Result<Infallible, RedisError> {
+    async fn hold(&self, progress: &mut Progress) -> Result<Infallible, RedisError> {
         let (nodes, names) = (&self.bridge.nodes, self.names);
         let reading = StreamConnection::open(nodes, names).await?;
         let mut acknowledging = StreamConnection::open(nodes, names).await?;
         acknowledging.ensure_group().await?;
-        let _connected = self.bridge.connected();
-        *has_connected = true;
-        tracing::info!(
-            stream = names.stream,
-            consumer = names.consumer,
-            "connected to the broker"
-        );
+        progress.has_connected = true;
         let (batches, waiting) = mpsc::channel(1);
         tokio::try_join!(
             self.read(reading, batches.clone()),
             self.take_over(acknowledging.clone(), batches),
             self.store_all(acknowledging, waiting),
+            self.be_connected(progress),
         )
-        .map(|(read, _, _)| read)
+        .map(|(read, _, _, _)| read)
+    }
+
+    /// Counts as connected while it lives: at once, or where the session before came to nothing, when this one has
+    /// come to something.
+    async fn be_connected(&self, progress: &mut Progress) -> Result<Infallible, RedisError> {
+        let names = self.names;
+        let connect = || {
+            tracing::info!(
+                stream = names.stream,
+                consumer = names.consumer,
+                "connected to the broker"
+            );
+            self.bridge.connected()
+        };
+        let at_once = (!progress.is_doubtful).then(connect);
+        sleep(PROVEN_AFTER).await;
+        progress.is_proven = true;
+        let _connected = at_once.unwrap_or_else(connect);
+        pending().await
     }
 
     /// First what this consumer left pending, then what is new.
@@ -213,15 +244,20 @@ impl Session<'_> {
         let letter = |reason: &str, entry: &[u8]| {
             Box::new(NewDeadLetter::new(self.origin(id), reason, entry))
         };
-        let Some((_, json)) = fields
+        let mut events = fields
             .iter()
-            .find(|(name, _)| name == EVENT_FIELD.as_bytes())
-        else {
+            .filter(|(name, _)| name == EVENT_FIELD.as_bytes());
+        let (first, second) = (events.next(), events.next());
+        let (Some((_, json)), None) = (first, second) else {
+            let reason = match first {
+                None => "the entry has no field named event",
+                Some(_) => "the entry has more than one field named event",
+            };
             let joined: Vec<u8> = fields
                 .into_iter()
                 .flat_map(|(name, value)| [name, b"=".to_vec(), value, b"\n".to_vec()].concat())
                 .collect();
-            return Err(letter("the entry has no field named event", &joined));
+            return Err(letter(reason, &joined));
         };
         let limit = self.bridge.settings.entry_limit;
         if !limit.takes(json) {

@@ -82,19 +82,23 @@ async fn role(state: &HttpState) -> &'static str {
 /// Asks the database and the broker. A database that can be read and not written, as on a full disk,
 /// is none.
 pub(super) async fn look(state: &HttpState) -> Reach {
-    let database = async {
-        let answers = matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(())));
-        let cannot_store = |status: &ActorStatus| {
-            status.kind() == ActorKind::Persist
+    let is_cut_off = |kind| {
+        let is_one = |status: &ActorStatus| {
+            status.kind() == kind
                 && status
                     .disconnected_for()
                     .is_some_and(|time| time >= PING_TIMEOUT)
         };
-        answers && !state.roster.statuses().any(cannot_store)
+        state.roster.statuses().any(is_one)
+    };
+    let database = async {
+        let answers = matches!(timeout(PING_TIMEOUT, state.reader.ping()).await, Ok(Ok(())));
+        answers && !is_cut_off(ActorKind::Persist)
     };
     let redis = async {
         match &state.broker {
-            Some(broker) => Some(broker.client.ping().await),
+            // Who is answered may still be refused what the bridge is about.
+            Some(broker) => Some(broker.client.ping().await && !is_cut_off(ActorKind::RedisBridge)),
             None => None,
         }
     };

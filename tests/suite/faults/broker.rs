@@ -8,7 +8,7 @@ use super::{
     load::Load,
     seed,
 };
-use crate::support::{Database, Engine, PostgresServer, RedisServer, TestApp, eventually};
+use crate::support::{Database, Engine, PostgresServer, RedisServer, TestApp, event, eventually};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::aio::MultiplexedConnection;
 use std::{
@@ -289,4 +289,78 @@ async fn without_its_database_the_service_queues_and_stores_later() {
     let ledger = load.finish().await;
     let allowance = redelivered(&ledger);
     assert_the_accounts_agree(&app, &ledger, allowance).await;
+}
+
+async fn health_says(app: &TestApp, redis: &str) {
+    eventually("health says so of Redis", SOON, async || {
+        let health = app.get("/health").await.json();
+        let status = match redis {
+            "connected" => "healthy",
+            _ => "degraded",
+        };
+        health["redis"] == redis && health["status"] == status
+    })
+    .await;
+}
+
+/// Redis lets the bridge in and refuses what it is about: that is no connection, and no reason to store the
+/// same again and again.
+#[tokio::test]
+async fn a_bridge_that_may_not_acknowledge_is_not_connected_and_repeats_little() {
+    let redis = RedisServer::start().await;
+    let builder = TestApp::builder(Engine::Postgres).await;
+    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    connected(&app).await;
+    health_says(&app, "connected").await;
+    redis_does(&redis.url(), &["ACL", "SETUSER", "default", "-xack"]).await;
+    let text = event("t", "1").to_string();
+    redis_does(&redis.url(), &["XADD", STREAM, "*", "event", &text]).await;
+
+    health_says(&app, "disconnected").await;
+    let stats = app.stats().await;
+    assert_eq!(stats["unique_processed_count"], 1);
+    // After pauses that double up to a second.
+    assert!(stats["received_count"].as_u64().unwrap() < 15, "{stats}");
+    assert_eq!(app.log().matches("lost the broker").count(), 1);
+
+    redis_does(&redis.url(), &["ACL", "SETUSER", "default", "+xack"]).await;
+    health_says(&app, "connected").await;
+    connected(&app).await;
+    app.assert_counters_are_exact().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_stream_is_named_and_its_place_taken_when_it_is_gone() {
+    let redis = RedisServer::start().await;
+    let builder = TestApp::builder(Engine::Postgres).await;
+    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    connected(&app).await;
+    redis_does(&redis.url(), &["DEL", STREAM]).await;
+    redis_does(&redis.url(), &["SET", STREAM, "no stream"]).await;
+    health_says(&app, "disconnected").await;
+    assert!(app.log().contains("WRONGTYPE"), "{}", app.log());
+
+    redis_does(&redis.url(), &["DEL", STREAM]).await;
+    health_says(&app, "connected").await;
+    let text = event("t", "1").to_string();
+    redis_does(&redis.url(), &["XADD", STREAM, "*", "event", &text]).await;
+    eventually("the bridge reads again", SOON, async || {
+        app.stats().await["unique_processed_count"] == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_with_two_events_is_a_dead_letter() {
+    let redis = RedisServer::start().await;
+    let builder = TestApp::builder(Engine::Postgres).await;
+    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    let (first, second) = (event("t", "1").to_string(), event("t", "2").to_string());
+    let entry = ["XADD", STREAM, "*", "event", &first, "event", &second];
+    redis_does(&redis.url(), &entry).await;
+    eventually("it is a dead letter", SOON, async || {
+        app.stats().await["dead_letter_count"] == 1
+    })
+    .await;
+    assert_eq!(app.stats().await["unique_processed_count"], 0);
 }
