@@ -137,6 +137,12 @@ fn a_wrong_value_is_repeated_and_what_is_expected_is_said() {
         ),
         (
             "RUST_LOG",
+            "oncelog=debug,warning",
+            "RUST_LOG (--rust-log): \"oncelog=debug,warning\" must be a log filter, such as info or \
+             oncelog=debug,sqlx=warn",
+        ),
+        (
+            "RUST_LOG",
             "oncelog=loud",
             "RUST_LOG (--rust-log): \"oncelog=loud\" must be a log filter, such as info or \
              oncelog=debug,sqlx=warn",

@@ -3,7 +3,7 @@
 
 use crate::{store::PostgresHosts, telemetry::LogFormat};
 use std::{fmt, net::SocketAddr, path::PathBuf};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 /// A text that must never be shown.
@@ -324,9 +324,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    // A word alone may also be a target, of which all would be logged, and nothing else: `warning`, say.
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let mut parts = text.split(',').map(str::trim);
+    let are_clear = parts.all(|part| part.contains(['=', '[', ']', '{', '}']) || is_level(part));
     match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("must be a log filter, such as info or oncelog=debug,sqlx=warn".to_owned()),
+        Ok(_) if are_clear => Ok(text.to_owned()),
+        _ => Err("must be a log filter, such as info or oncelog=debug,sqlx=warn".to_owned()),
     }
 }
 
