@@ -99,10 +99,6 @@ async fn crash(
 ) -> Asked {
     let mut asked = Asked::default();
     loop {
-        tokio::select! {
-            () = sleep(pause) => {}
-            _ = &mut stopped => return asked,
-        }
         let Some(actor) = actors.choose(&mut random) else {
             return asked;
         };
@@ -111,6 +107,10 @@ async fn crash(
             Ok(StatusCode::CONFLICT) => asked.already_restarting += 1,
             Ok(status) => asked.failed.push(format!("{}: {status}", actor.name)),
             Err(why) => asked.failed.push(format!("{}: {why}", actor.name)),
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = &mut stopped => return asked,
         }
     }
 }

@@ -77,15 +77,24 @@ async fn publish(options: Options) -> Result<bool, String> {
     };
     let outcome = run::run(&options, &workload, transport.clone()).await;
     report::print(&options, &workload, &outcome);
-    let mut is_good = outcome.account.errors == 0 && !outcome.is_interrupted;
-    if let Some(chaos) = chaos {
-        let crashes = chaos.stop().await?;
-        is_good &= crashes.print(&outcome.account);
+    if outcome.is_cut_short {
+        return Ok(false);
     }
-    if let Some(before) = before {
-        is_good &= verify::compare(&api, &transport, &workload, &before, &outcome).await?;
+    let checks = async {
+        let mut is_good = outcome.account.errors == 0 && !outcome.is_interrupted;
+        if let Some(chaos) = chaos {
+            let crashes = chaos.stop().await?;
+            is_good &= crashes.print(&outcome.account);
+        }
+        if let Some(before) = before {
+            is_good &= verify::compare(&api, &transport, &workload, &before, &outcome).await?;
+        }
+        Ok(is_good)
+    };
+    tokio::select! {
+        is_good = checks => is_good,
+        _ = tokio::signal::ctrl_c() => Err("interrupted before all was compared".to_owned()),
     }
-    Ok(is_good)
 }
 
 /// The one line that says why it ended early.

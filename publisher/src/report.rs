@@ -16,12 +16,10 @@ pub(crate) fn print(options: &Options, workload: &Workload, outcome: &Outcome) {
     if outcome.is_interrupted {
         say("interrupted: the figures are those of what was sent");
     }
-    say(&format!("sends: {}", workload.sends()));
-    say(&format!("unique: {}", workload.unique()));
-    say(&format!(
-        "duplicates: {}",
-        workload.sends() - workload.unique()
-    ));
+    let unique = workload.unique_of(outcome.sends);
+    say(&format!("sends: {}", outcome.sends));
+    say(&format!("unique: {unique}"));
+    say(&format!("duplicates: {}", outcome.sends - unique));
     say(&format!(
         "answers: {} stored, {} duplicates ({} conflicts), {} queued",
         account.stored, account.duplicates, account.conflicts, account.queued

@@ -29,6 +29,10 @@ pub(crate) struct Outcome {
     pub(crate) account: Account,
     pub(crate) took: Duration,
     pub(crate) is_interrupted: bool,
+    /// Interrupted again: nothing more is waited for.
+    pub(crate) is_cut_short: bool,
+    /// Sends that were begun.
+    pub(crate) sends: usize,
 }
 
 /// What the workers share; they all run on this thread.
@@ -67,6 +71,7 @@ pub(crate) async fn run(
         workers.spawn_local(work(Rc::clone(&shared)));
     }
     tokio::pin!(workers);
+    let mut is_cut_short = false;
     tokio::select! {
         () = &mut workers => {}
         _ = tokio::signal::ctrl_c() => {
@@ -74,16 +79,21 @@ pub(crate) async fn run(
             // What is on its way is waited for; a second Ctrl-C is not.
             tokio::select! {
                 () = &mut workers => {}
-                _ = tokio::signal::ctrl_c() => {}
+                _ = tokio::signal::ctrl_c() => is_cut_short = true,
             }
         }
     }
     shared.progress.finish();
-    let is_interrupted = shared.state.borrow().is_interrupted;
+    let State {
+        next: sends,
+        is_interrupted,
+    } = shared.state.take();
     Outcome {
         account: shared.account.replace(Account::new()),
         took: shared.started.elapsed(),
         is_interrupted,
+        is_cut_short,
+        sends,
     }
 }
 

@@ -18,6 +18,9 @@ use tokio::{task::JoinSet, time::sleep};
 /// How long what is queued may take to be stored.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// How long the server may be away meanwhile.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+const ASK_AGAIN_PAUSE: Duration = Duration::from_secs(1);
 /// Events read at a time.
 const READS: u32 = 16;
 /// Differences that are shown.
@@ -37,7 +40,7 @@ impl Before {
         let present = match api.event(&workload.key(0)).await? {
             None => 0,
             Some(_) => {
-                let read = read_back(api, workload).await?;
+                let read = read_back(api, workload, workload.unique()).await?;
                 workload.unique() as u64 - read.missing.len() as u64
             }
         };
@@ -60,7 +63,8 @@ pub(crate) async fn compare(
     let received = grown(|stats| stats.received_count);
     let unique = grown(|stats| stats.unique_processed_count);
     let duplicates = grown(|stats| stats.duplicate_dropped_count);
-    let read = read_back(api, workload).await?;
+    let begun = workload.unique_of(outcome.sends);
+    let read = read_back(api, workload, begun).await?;
 
     let mut checks = Checks(true);
     let bounds = account.received();
@@ -78,7 +82,8 @@ pub(crate) async fn compare(
     } else {
         checks.equal("received", received, *bounds.start());
     }
-    if outcome.is_interrupted || account.errors > 0 {
+    let is_whole = !outcome.is_interrupted && account.errors == 0;
+    if !is_whole {
         say("unique: not compared, as not everything was sent");
     } else {
         let expected = workload.unique() as u64 - before.present;
@@ -99,7 +104,8 @@ pub(crate) async fn compare(
         read.different.len(),
         0,
     );
-    for what in read.missing.iter().take(SHOWN_MAX) {
+    // What was not answered need not be there.
+    for what in read.missing.iter().take(SHOWN_MAX).filter(|_| is_whole) {
         say(&format!("  missing: {what}"));
     }
     for what in read.different.iter().take(SHOWN_MAX) {
@@ -134,7 +140,7 @@ async fn settled(api: &Api, transport: &Transport) -> Result<Stats, String> {
     let deadline = Instant::now() + SETTLE_MAX;
     loop {
         let in_stream = transport.waiting().await.unwrap_or(0);
-        let stats = api.stats().await?;
+        let stats = patiently(deadline, || api.stats()).await?;
         if stats.queue_length == 0 && in_stream == 0 {
             return Ok(stats);
         }
@@ -148,24 +154,38 @@ async fn settled(api: &Api, transport: &Transport) -> Result<Stats, String> {
     }
 }
 
+/// Asks again and again while the server, or its database, is away.
+async fn patiently<T, F: Future<Output = Result<T, String>>>(
+    deadline: Instant,
+    ask: impl Fn() -> F,
+) -> Result<T, String> {
+    loop {
+        match ask().await {
+            Err(_) if Instant::now() < deadline => sleep(ASK_AGAIN_PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Read {
     missing: Vec<String>,
     different: Vec<String>,
 }
 
-/// Reads every event of the workload.
-async fn read_back(api: &Api, workload: &Arc<Workload>) -> Result<Read, String> {
+/// Reads the first events of the workload.
+async fn read_back(api: &Api, workload: &Arc<Workload>, events: usize) -> Result<Read, String> {
+    let unique = u32::try_from(events).unwrap_or(u32::MAX);
     let mut readers = JoinSet::new();
     for first in 0..READS {
         let (api, workload) = (api.clone(), Arc::clone(workload));
         readers.spawn(async move {
             let mut read = Read::default();
-            let unique = u32::try_from(workload.unique()).unwrap_or(u32::MAX);
             for number in (first..unique).step_by(READS as usize) {
                 let key = workload.key(number);
                 let name = format!("{}/{}", key.topic, key.event_id);
-                match api.event(&key).await? {
+                let deadline = Instant::now() + AWAY_MAX;
+                match patiently(deadline, || api.event(&key)).await? {
                     None => read.missing.push(name),
                     Some(stored) => {
                         read.different.extend(

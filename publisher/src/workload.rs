@@ -110,6 +110,12 @@ impl Workload {
         usize::try_from(self.unique).unwrap_or(usize::MAX)
     }
 
+    /// Different events of the first sends: each comes for the first time in the order of its number.
+    pub(crate) fn unique_of(&self, sends: usize) -> usize {
+        let last = self.numbers[..sends].iter().max();
+        last.map_or(0, |last| usize::try_from(*last).unwrap_or(usize::MAX) + 1)
+    }
+
     /// The number of the event of a send.
     pub(crate) fn number(&self, send: usize) -> u32 {
         self.numbers[send]

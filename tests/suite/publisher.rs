@@ -1,7 +1,7 @@
 //! The publisher against the service: its account and the service's agree, and where they do not,
 //! it says so.
 
-use crate::support::{Engine, Process, TestApp, TestBroker, publisher};
+use crate::support::{Engine, Process, TestApp, TestBroker, eventually, publisher};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
@@ -24,13 +24,20 @@ struct Run {
 
 impl Run {
     async fn against(app: &TestApp, arguments: &[&str]) -> Self {
+        Self::end_of(Self::start(app, arguments)).await
+    }
+
+    fn start(app: &TestApp, arguments: &[&str]) -> Process {
         let mut command = publisher();
         command
             .args(["--url", &format!("http://{}", app.address())])
             .args(["--events", &SENDS.to_string(), "--duplicates", "35%"])
             .args(["--seed", "7", "--verify"])
             .args(arguments);
-        let mut process = Process::spawn(command, None, Signal::KILL);
+        Process::spawn(command, None, Signal::KILL)
+    }
+
+    async fn end_of(mut process: Process) -> Self {
         let (status, _) = process.wait(RUN_MAX).await;
         Self {
             code: status.code(),
@@ -124,4 +131,46 @@ async fn a_run_through_the_broker_agrees_with_the_service() {
     run.assert_all_agree();
     let stats = app.assert_counters_are_exact().await;
     assert_eq!(stats["unique_processed_count"], run.fact("unique"));
+}
+
+#[tokio::test]
+async fn an_interrupted_run_reports_and_compares_what_it_has_sent() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let process = Run::start(&app, &["--rate", "100"]);
+    eventually("some are sent", RUN_MAX, async || {
+        app.stats().await["received_count"].as_u64() >= Some(50)
+    })
+    .await;
+    process.signal(Signal::INT);
+    let run = Run::end_of(process).await;
+    assert_eq!(run.code, Some(1), "{}", run.report);
+    let stats = app.assert_counters_are_exact().await;
+    let sends = run.fact("sends");
+    assert!(sends < SENDS, "{}", run.report);
+    assert_eq!(stats["received_count"], sends);
+    assert_eq!(stats["unique_processed_count"], run.fact("unique"));
+    assert_eq!(stats["duplicate_dropped_count"], run.fact("duplicates"));
+    assert!(!run.report.contains("missing"), "{}", run.report);
+    assert!(!run.report.contains("DIFFERS"), "{}", run.report);
+}
+
+#[tokio::test]
+async fn whoever_interrupts_it_again_does_not_wait() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let mut process = Run::start(&app, &["--rate", "100"]);
+    eventually("some are sent", RUN_MAX, async || {
+        app.stats().await["received_count"].as_u64() >= Some(20)
+    })
+    .await;
+    app.signal(Signal::STOP);
+    // The first one lets what is on its way end, which nobody answers.
+    process.signal(Signal::INT);
+    process.signal(Signal::INT);
+    let patience = Duration::from_secs(5);
+    eventually("it has ended", patience, async || {
+        process.signal(Signal::INT);
+        process.try_wait().is_some()
+    })
+    .await;
+    app.signal(Signal::CONT);
 }
