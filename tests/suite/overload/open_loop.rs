@@ -1,5 +1,5 @@
 //! Load that does not wait for answers (open loop), beyond what the service can do: it goes on doing what it
-//! can, and refuses the rest at once.
+//! can, and refuses the rest.
 
 use super::{
     ANSWER_MAX, assert_memory_is_bounded, assert_recovers, connections_allowed, stored_ids, wire,
