@@ -1,10 +1,12 @@
 //! The publisher against the service: its account and the service's agree, and where they do not,
 //! it says so.
 
-use crate::support::{Engine, Process, TestApp, TestBroker, eventually, publisher};
+use crate::support::{
+    Database, Engine, PostgresServer, Process, TestApp, TestBroker, eventually, publisher,
+};
 use rustix::process::Signal;
 use serde_json::json;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 on_both_engines!(
     a_run_with_repeats_agrees_with_the_service,
@@ -134,6 +136,33 @@ async fn a_run_through_the_broker_agrees_with_the_service() {
 }
 
 #[tokio::test]
+async fn a_comparison_waits_for_a_database_that_is_away() {
+    let broker = TestBroker::create().await;
+    let mut postgres = PostgresServer::start().await;
+    let app = TestApp::on(Arc::new(Database::at(postgres.url("postgres"))))
+        .broker(&broker)
+        .start()
+        .await;
+    let process = Run::start(&app, &["--rate", "1000"]);
+    eventually("some are sent", RUN_MAX, async || {
+        app.stats().await["received_count"].as_u64() >= Some(100)
+    })
+    .await;
+    postgres.kill().await;
+    // What was sent since then is queued.
+    eventually("all is sent", RUN_MAX, async || {
+        process.stdout().contains("\ntime: ")
+    })
+    .await;
+    eventually("counters cannot be read", RUN_MAX, async || {
+        app.status("/stats").await == Some(503)
+    })
+    .await;
+    postgres.start_again().await;
+    Run::end_of(process).await.assert_all_agree();
+}
+
+#[tokio::test]
 async fn an_interrupted_run_reports_and_compares_what_it_has_sent() {
     let app = TestApp::start(Engine::Sqlite).await;
     let process = Run::start(&app, &["--rate", "100"]);
@@ -164,8 +193,6 @@ async fn whoever_interrupts_it_again_does_not_wait() {
     .await;
     app.signal(Signal::STOP);
     // The first one lets what is on its way end, which nobody answers.
-    process.signal(Signal::INT);
-    process.signal(Signal::INT);
     let patience = Duration::from_secs(5);
     eventually("it has ended", patience, async || {
         process.signal(Signal::INT);

@@ -139,6 +139,16 @@ async fn redis_does(url: &str, command: &[&str]) {
     let _: redis::Value = call.query_async(&mut connection).await.unwrap();
 }
 
+async fn append_one(redis: &RedisServer) {
+    let text = event("t", "1").to_string();
+    redis_does(&redis.url(), &["XADD", STREAM, "*", "event", &text]).await;
+}
+
+async fn app_that_reads(redis: &RedisServer) -> TestApp {
+    let builder = TestApp::builder(Engine::Postgres).await;
+    builder.set("REDIS_URL", redis.url()).start().await
+}
+
 async fn connected(app: &TestApp) {
     eventually("the bridge is back", Duration::from_secs(5), async || {
         let actors = app.actors().await;
@@ -160,11 +170,7 @@ fn redelivered(ledger: &Ledger) -> Allowance {
 async fn a_broker_may_die_hang_and_lose_its_group_and_nothing_acknowledged_is_lost() {
     let seed = seed();
     let mut redis = RedisServer::start().await;
-    let app = TestApp::builder(Engine::Postgres)
-        .await
-        .set("REDIS_URL", redis.url())
-        .start()
-        .await;
+    let app = app_that_reads(&redis).await;
     let producer = Producer::start(seed, redis.url());
     for _ in 0..2 {
         producer.entries(200).await;
@@ -198,11 +204,7 @@ async fn a_broker_may_die_hang_and_lose_its_group_and_nothing_acknowledged_is_lo
 async fn after_a_flush_the_stream_is_read_again_by_itself() {
     let seed = seed();
     let redis = RedisServer::start().await;
-    let app = TestApp::builder(Engine::Postgres)
-        .await
-        .set("REDIS_URL", redis.url())
-        .start()
-        .await;
+    let app = app_that_reads(&redis).await;
     let before = Producer::start(seed, redis.url());
     before.entries(300).await;
     let before = before.finish().await;
@@ -226,11 +228,7 @@ async fn after_a_flush_the_stream_is_read_again_by_itself() {
 async fn actors_may_crash_while_the_stream_is_read() {
     let seed = seed();
     let redis = RedisServer::start().await;
-    let app = TestApp::builder(Engine::Postgres)
-        .await
-        .set("REDIS_URL", redis.url())
-        .start()
-        .await;
+    let app = app_that_reads(&redis).await;
     let producer = Producer::start(seed, redis.url());
     let mut random = StdRng::seed_from_u64(seed);
     let mut crashes = 0;
@@ -308,13 +306,11 @@ async fn health_says(app: &TestApp, redis: &str) {
 #[tokio::test]
 async fn a_bridge_that_may_not_acknowledge_is_not_connected_and_repeats_little() {
     let redis = RedisServer::start().await;
-    let builder = TestApp::builder(Engine::Postgres).await;
-    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    let app = app_that_reads(&redis).await;
     connected(&app).await;
     health_says(&app, "connected").await;
     redis_does(&redis.url(), &["ACL", "SETUSER", "default", "-xack"]).await;
-    let text = event("t", "1").to_string();
-    redis_does(&redis.url(), &["XADD", STREAM, "*", "event", &text]).await;
+    append_one(&redis).await;
 
     health_says(&app, "disconnected").await;
     let stats = app.stats().await;
@@ -332,8 +328,7 @@ async fn a_bridge_that_may_not_acknowledge_is_not_connected_and_repeats_little()
 #[tokio::test]
 async fn a_key_that_is_no_stream_is_named_and_its_place_taken_when_it_is_gone() {
     let redis = RedisServer::start().await;
-    let builder = TestApp::builder(Engine::Postgres).await;
-    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    let app = app_that_reads(&redis).await;
     connected(&app).await;
     redis_does(&redis.url(), &["DEL", STREAM]).await;
     redis_does(&redis.url(), &["SET", STREAM, "no stream"]).await;
@@ -342,8 +337,7 @@ async fn a_key_that_is_no_stream_is_named_and_its_place_taken_when_it_is_gone() 
 
     redis_does(&redis.url(), &["DEL", STREAM]).await;
     health_says(&app, "connected").await;
-    let text = event("t", "1").to_string();
-    redis_does(&redis.url(), &["XADD", STREAM, "*", "event", &text]).await;
+    append_one(&redis).await;
     eventually("the bridge reads again", SOON, async || {
         app.stats().await["unique_processed_count"] == 1
     })
@@ -353,8 +347,7 @@ async fn a_key_that_is_no_stream_is_named_and_its_place_taken_when_it_is_gone() 
 #[tokio::test]
 async fn an_entry_with_two_events_is_a_dead_letter() {
     let redis = RedisServer::start().await;
-    let builder = TestApp::builder(Engine::Postgres).await;
-    let app = builder.set("REDIS_URL", redis.url()).start().await;
+    let app = app_that_reads(&redis).await;
     let (first, second) = (event("t", "1").to_string(), event("t", "2").to_string());
     let entry = ["XADD", STREAM, "*", "event", &first, "event", &second];
     redis_does(&redis.url(), &entry).await;
